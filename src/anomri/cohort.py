@@ -1,0 +1,190 @@
+"""An ordered set of scans, read when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+from anomri import files
+from anomri.errors import BadCall, BadInput
+from anomri.scan import Scan
+
+Step = Callable[[Scan], Scan]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A scan that has not been read yet: files by sequence, masks, and what its table says of it.
+
+    The fact `subject` (or `participant_id`) says whose scan it is; without one, an id such as `sub-01_ses-2` does.
+    """
+
+    id: str
+    images: Mapping[str, str]
+    brain: str | None = None
+    lesion: str | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self) -> Scan:
+        """Reads the files; raises `BadInput`."""
+        return files.read_scan(self.images, id=self.id, brain=self.brain, lesion=self.lesion)
+
+
+class Cohort(Sequence[Scan]):
+    """An ordered set of scans; each is read, and its steps are run, when it is asked for.
+
+    Parameters
+    ----------
+    entries : what to read, or scans that are already in memory
+    steps : preprocessing, `Scan -> Scan`, run in order after reading
+    keep : keep every scan in memory, preprocessed, once it was asked for
+
+    Raises `BadCall` where two entries have the same id.
+    """
+
+    def __init__(self, entries: Iterable[Entry | Scan], steps: Iterable[Step] = (), *, keep: bool = False) -> None:
+        self.entries: tuple[Entry | Scan, ...] = tuple(entries)
+        self.steps = tuple(steps)
+        self._kept: dict[int, Scan] | None = {} if keep else None
+        seen: set[str] = set()
+        for entry in self.entries:
+            if entry.id in seen:
+                raise BadCall(f"scan id '{entry.id}' occurs twice in the cohort; ids must differ")
+            seen.add(entry.id)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The scans' names, in order."""
+        return tuple(entry.id for entry in self.entries)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Whose scan each is, in order; a scan that nothing is said of is a subject of its own."""
+        return tuple(_subject(entry) for entry in self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The scan at an index, read now; or, for a slice, a smaller cohort."""
+        if isinstance(index, slice):
+            return self.subset(range(len(self))[index])
+        index = range(len(self))[index]
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        entry = self.entries[index]
+        scan = entry if isinstance(entry, Scan) else entry.read()
+        for step in self.steps:
+            scan = step(scan)
+        if self._kept is not None:
+            self._kept[index] = scan
+        return scan
+
+    def __iter__(self) -> Iterator[Scan]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Cohort({len(self)} scans, {len(self.steps)} steps)"
+
+    def map(self, *steps: Step) -> Cohort:
+        """The cohort with steps added; nothing is read yet."""
+        return Cohort(self.entries, (*self.steps, *steps))
+
+    def kept(self) -> Cohort:
+        """The cohort with every scan kept in memory, preprocessed, once it was asked for."""
+        return Cohort(self.entries, self.steps, keep=True)
+
+    def subset(self, indices: Iterable[int]) -> Cohort:
+        """The scans at some indices, in that order."""
+        return Cohort([self.entries[i] for i in indices], self.steps)
+
+    def only(self, ids: Iterable[str]) -> Cohort:
+        """The scans with these ids, in that order; raises `BadInput` where one is missing."""
+        place = {name: i for i, name in enumerate(self.ids)}
+        ids = list(ids)
+        missing = [name for name in ids if name not in place]
+        if missing:
+            raise BadInput(
+                f"no scan '{missing[0]}' in the cohort ({len(missing)} of {len(ids)} ids are missing); it has {_few(self.ids)}"
+            )
+        return self.subset(place[name] for name in ids)
+
+    def where(self, **facts: str) -> Cohort:
+        """The scans whose table says so, such as `where(group="control")`.
+
+        Raises `BadInput` for a column that no scan has, or where no scan is left.
+        """
+        chosen = list(range(len(self)))
+        for name, value in facts.items():
+            said = [_facts(entry).get(name) for entry in self.entries]
+            if not any(s is not None for s in said):
+                known = sorted({k for entry in self.entries for k in _facts(entry)})
+                raise BadInput(f"no column '{name}' in the cohort's table; it has {', '.join(known) or 'none'}")
+            if value not in said:
+                raise BadInput(f"no scan with {name} '{value}'; {name} has {_few(sorted({s for s in said if s}))}")
+            chosen = [i for i in chosen if said[i] == value]
+        if not chosen:
+            raise BadInput(
+                f"no scan with {' and '.join(f'{k} {v!r}' for k, v in facts.items())}; take a condition away"
+            )
+        return self.subset(chosen)
+
+    def split(self, *sizes: int, seed: int = 0) -> tuple[Cohort, ...]:
+        """Disjoint parts of so many subjects each, drawn by a seeded rule that depends on the ids, not on their order.
+
+        Sizes count subjects, and all scans of a subject go to one part: where each subject has one scan, that is scans. The
+        draw orders subjects by the SHA-256 of "seed/id", id being the subject's first in the alphabet.
+
+        Raises `BadCall` where there are fewer subjects than the sizes together.
+        """
+        members: dict[str, list[int]] = {}
+        for i, subject in enumerate(self.subjects):
+            members.setdefault(subject, []).append(i)
+        if min(sizes, default=0) < 0 or sum(sizes) > len(members):
+            raise BadCall(
+                f"a cohort of {len(members)} subjects ({len(self)} scans) cannot be split into "
+                f"{' + '.join(map(str, sizes))} = {sum(sizes)}"
+            )
+
+        def drawn(scans: list[int]) -> str:
+            return hashlib.sha256(f"{seed}/{min(self.ids[i] for i in scans)}".encode()).hexdigest()
+
+        order = sorted(members.values(), key=drawn)
+        ends = accumulate(sizes, initial=0)
+        return tuple(self.subset(sorted(i for scans in order[a:b] for i in scans)) for a, b in pairwise(ends))
+
+    def batches(self, size: int) -> Iterator[list[Scan]]:
+        """Lists of `size` scans in order; the last may be shorter."""
+        for start in range(0, len(self), size):
+            yield [self[i] for i in range(start, min(start + size, len(self)))]
+
+    def digest(self) -> str:
+        """A hash of what the cohort is made of: ids, names and sizes of files (contents of scans in memory)."""
+        h = hashlib.sha256()
+        for entry in self.entries:
+            h.update(f"{entry.id}\n".encode())
+            if isinstance(entry, Scan):
+                h.update(entry.image.tobytes())
+            else:
+                for path in map(Path, entry.images.values()):
+                    h.update(f"{path.name} {path.stat().st_size if path.exists() else -1}\n".encode())
+        return h.hexdigest()
+
+
+def _facts(entry: Entry | Scan) -> Mapping[str, str]:
+    return entry.facts if isinstance(entry, Entry) else {}
+
+
+def _subject(entry: Entry | Scan) -> str:
+    facts = _facts(entry)
+    named = re.match(r"sub-[A-Za-z0-9]+(?=_|$)", entry.id)
+    return facts.get("subject") or facts.get("participant_id") or (named[0] if named else entry.id)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")

@@ -1,0 +1,252 @@
+"""What every method is: `fit` on healthy scans, `calibrate` on other healthy scans, `detect` on one scan.
+
+A method says how it learns (`learn`) and what it finds (`find`); everything else is done here, once, and the same for all: the
+map is zero outside the brain, scores are pooled, masks are cut, arguments and seeds are recorded, weights are saved.
+"""
+
+from __future__ import annotations
+
+import inspect
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anomri import files, preprocess
+from anomri.cohort import Cohort, Step
+from anomri.errors import BadCall, BadInput, NotFitted
+from anomri.scan import Detection, Finding, Scan
+from anomri.scoring.thresholds import healthy_threshold
+from anomri.train import Job, generator, pick_device, pick_precision
+
+FORMAT = 1
+
+
+class Method(ABC):
+    """A way to find what is abnormal. Subclasses store each constructor argument under its own name: that is the configuration.
+
+    What is learned lives in `nn.Module` attributes made by the constructor; they are saved and loaded by name. Class
+    attributes say what `anomri methods` lists.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    year: ClassVar[int]
+    dimensions: ClassVar[str]
+    needs: ClassVar[str] = "healthy scans"
+
+    #: Preprocessing of the scans it was fitted on: a preset's name and arguments. Kept with the weights.
+    preset: str = "itermask3d"
+    preset_arguments: Mapping[str, Any] = {}
+    #: A map's threshold from healthy scans, for methods without a mask of their own; set by `calibrate`.
+    threshold: float | None = None
+    #: Facts about the data that it learned from: number of scans, digest, spacing, sequences.
+    data: Mapping[str, Any] = {}
+    device: str = "auto"
+    precision: str = "auto"
+    weights_sha256: str | None = None
+
+    @abstractmethod
+    def learn(self, healthy: Cohort, validation: Cohort | None, rng: torch.Generator, job: Job) -> Mapping[str, Any]:
+        """Learns from preprocessed healthy scans; returns facts worth keeping (losses, best step)."""
+
+    @abstractmethod
+    def find(self, scan: Scan, rng: torch.Generator) -> Finding:
+        """Looks at one preprocessed scan."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has learned, or weights were loaded."""
+        return bool(self.data)
+
+    def pipeline(self, **changes: Any) -> tuple[Step, ...]:
+        """The preprocessing that a raw scan needs before `detect`: the preset it was fitted with, with changes."""
+        return preprocess.preset(self.preset, **{**self.preset_arguments, **changes})
+
+    @final
+    def fit(self, healthy: Cohort, *, validation: Cohort | None = None, seed: int = 0, job: Job | None = None) -> Self:
+        """Learns what is normal from preprocessed healthy scans.
+
+        Parameters
+        ----------
+        validation : other healthy scans, on which the best weights are picked; never test scans
+        job : device, checkpoints, progress
+
+        Raises `BadCall` where a scan is in both cohorts, `BadInput` where the scans do not fit together.
+        """
+        if len(healthy) == 0:
+            raise BadCall("no healthy scan to fit on; the cohort is empty")
+        both = set(healthy.ids) & set(validation.ids if validation else ())
+        if both:
+            raise BadCall(f"scan '{min(both)}' is both among the scans to fit and to validate on ({len(both)} are); split the cohort")
+        healthy = healthy.map(_without_truth).kept()
+        validation = validation.map(_without_truth).kept() if validation else None
+        first = healthy[0]
+        for scan in (*healthy, *(validation or ())):
+            if not np.allclose(scan.spacing, first.spacing, rtol=0.01) or len(scan.sequences) != len(first.sequences):
+                raise BadInput(
+                    f"scan '{scan.id}' has {_mm(scan)} and {len(scan.sequences)} channels, '{first.id}' {_mm(first)} and {len(first.sequences)}; "
+                    "preprocess all scans alike (cohort.map(*preset(...)))"
+                )
+            if not scan.brain.any():
+                raise BadInput(f"scan '{scan.id}': its brain mask is empty; check the brain extraction or leave the scan out")
+        job = job or Job()
+        facts = self.learn(healthy, validation, generator(seed, "fit"), job)
+        self.data = {
+            "scans": len(healthy),
+            "validation_scans": len(validation or ()),
+            "digest": healthy.digest(),
+            "spacing_mm": [round(s, 4) for s in first.spacing],
+            "sequences": list(first.sequences),
+            "seed": seed,
+            **facts,
+        }
+        self.weights_sha256 = self.threshold = None
+        return self
+
+    @final
+    def calibrate(self, healthy: Cohort, *, rate: float = 0.01, seed: int = 0) -> Self:
+        """Sets the map's threshold so that a share `rate` of the brain voxels of other healthy scans exceeds it.
+
+        Also keeps the case scores of those scans, so that a score can be placed among healthy ones. Never uses labels.
+        """
+        if len(healthy) == 0:
+            raise BadCall("no healthy scan to calibrate on; the cohort is empty")
+        maps, scores = [], []
+        for scan in healthy:
+            detection = self.detect(scan, seed=seed)
+            maps.append(detection.map[scan.brain])
+            scores.append(dict(detection.scores))
+        self.threshold = healthy_threshold(maps, rate)
+        reference = {name: sorted(s[name] for s in scores) for name in scores[0]}
+        self.data = {**self.data, "calibration": {"scans": len(healthy), "rate": rate, "digest": healthy.digest(), "healthy_scores": reference}}
+        return self
+
+    @final
+    def detect(self, scan: Scan, *, seed: int = 0) -> Detection:
+        """What is abnormal in one preprocessed scan. The same scan and seed give the same answer, whatever ran before.
+
+        Raises `NotFitted` before `fit`, `BadInput` where the scan was not preprocessed as the scans of `fit` were.
+        """
+        if not self.fitted:
+            raise NotFitted(f"{self.name} has not learned yet; call fit(healthy), or load weights with anomri.load(folder)")
+        spacing, sequences = self.data["spacing_mm"], self.data["sequences"]
+        if not np.allclose(scan.spacing, spacing, rtol=0.01):
+            raise BadInput(f"scan '{scan.id}' has {_mm(scan)}, the model was fitted at {' x '.join(f'{s:g}' for s in spacing)} mm; run preprocess.run(method.pipeline(), scan) first")
+        if len(scan.sequences) != len(sequences):
+            raise BadInput(f"scan '{scan.id}' has {len(scan.sequences)} channels ({', '.join(scan.sequences)}), the model needs {', '.join(sequences)}")
+        if not scan.brain.any():
+            raise BadInput(f"scan '{scan.id}': its brain mask is empty; check the brain extraction (--brain gives a mask)")
+        begun = time.perf_counter()
+        finding = self.find(_without_truth(scan), generator(seed, "detect"))
+        error = np.where(scan.brain, finding.map, 0).astype(np.float32)
+        if not np.isfinite(error).all():
+            raise BadInput(f"scan '{scan.id}': {self.name} gave a map with NaN or infinite values; check the scan's intensities")
+        mask = finding.mask
+        if mask is None and self.threshold is not None:
+            mask = error > self.threshold
+        if mask is not None:
+            mask = mask & scan.brain
+        inside = error[scan.brain]
+        scores = {**finding.scores, "mean_error": float(inside.mean()) if inside.size else 0.0}
+        facts = {
+            "method": self.name,
+            "arguments": self.arguments,
+            "seed": seed,
+            "seconds": {"detect": time.perf_counter() - begun},
+            "weights_sha256": self.weights_sha256,
+            "versions": versions(),
+        }
+        return Detection(scan, error, scores, mask, finding.healthy, finding.trace, facts)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """What it learned, by attribute."""
+        return {name: part for name, part in vars(self).items() if isinstance(part, nn.Module)}
+
+    def runtime(self) -> tuple[torch.device, torch.dtype]:
+        """Device and precision that networks run in."""
+        device = pick_device(self.device)
+        return device, pick_precision(self.precision, device)
+
+    @final
+    def save(self, folder: str | Path, *, half: bool = False) -> Path:
+        """Writes a model folder: `weights.safetensors` and `model.json`.
+
+        Parameters
+        ----------
+        half : store weights as bfloat16, half the size; they come back as float32
+
+        Raises `NotFitted` where there is nothing to save.
+        """
+        if not self.fitted:
+            raise NotFitted(f"{self.name} has not learned yet; call fit(healthy) before save")
+        folder = Path(folder)
+        tensors: dict[str, Tensor] = {}
+        for part, net in self.networks().items():
+            for key, value in net.state_dict().items():
+                tensors[f"{part}.{key}"] = value.to(torch.bfloat16) if half and value.is_floating_point() else value
+        files.write_tensors(folder / "weights.safetensors", tensors)
+        self.weights_sha256 = files.sha256(folder / "weights.safetensors")
+        about = {
+            "format": FORMAT,
+            "method": self.name,
+            "arguments": self.arguments,
+            "preset": self.preset,
+            "preset_arguments": dict(self.preset_arguments),
+            "threshold": self.threshold,
+            "data": dict(self.data),
+            "weights_sha256": self.weights_sha256,
+            "versions": versions(),
+        }
+        files.write_json(folder / "model.json", about)
+        return folder
+
+    @final
+    def take(self, folder: Path, about: Mapping[str, Any]) -> Self:
+        """Takes weights and facts from a model folder; `methods.load` calls it. Raises `BadInput` where they do not fit."""
+        path = folder / "weights.safetensors"
+        tensors = files.read_tensors(path)
+        sha = files.sha256(path)
+        if about.get("weights_sha256") not in (None, sha):
+            raise BadInput(f"weights '{path}' have hash {sha[:12]}, model.json says {str(about['weights_sha256'])[:12]}; copy the model folder again")
+        for part, net in self.networks().items():
+            own = {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
+            try:
+                net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in own.items()})
+            except RuntimeError as error:
+                raise BadInput(f"weights '{path}' do not fit {self.name} with its arguments in model.json: {str(error).splitlines()[-1].strip()}") from error
+        self.preset, self.preset_arguments = about["preset"], about["preset_arguments"]
+        self.threshold, self.data, self.weights_sha256 = about["threshold"], about["data"], sha
+        return self
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("anomri", "torch", "numpy", "SimpleITK", "nibabel"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _without_truth(scan: Scan) -> Scan:
+    return scan.with_(lesion=None) if scan.lesion is not None else scan
+
+
+def _mm(scan: Scan) -> str:
+    return " x ".join(f"{s:.3g}" for s in scan.spacing) + " mm"

@@ -1,0 +1,1 @@
+"""Metrics WITH truth. Methods never import this: truth cannot reach them."""

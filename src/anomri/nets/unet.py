@@ -1,0 +1,75 @@
+"""The residual UNet of IterMask3D's 3D experiments (section 4.3; the same structure as Xu et al. 2024).
+
+Five residual levels, the first of which already halves the grid, so no skip reaches full resolution: what comes out at full
+resolution was made from half of it, and cannot be copied through.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+REDUCTION = 16
+"""Edge lengths of an input must be multiples of this."""
+
+
+def _block(c_in: int, c_out: int, stride: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(c_in, c_out, 3, stride=stride, padding=1),
+        nn.BatchNorm3d(c_out),
+        nn.Dropout(dropout),
+        nn.PReLU(),
+    )
+
+
+class ResidualUnit(nn.Module):
+    """Two convolution blocks; the input, average-pooled where the unit strides, is added to the first channels."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_block(c_in, c_out, stride, dropout), _block(c_out, c_out, 1, dropout))
+        # Padded by a layer of its own: the pooling refuses edges of 2, which its own padding would make 4.
+        pool = nn.Sequential(nn.ConstantPad3d(1, 0.0), nn.AvgPool3d(3, stride))
+        self.short: nn.Module = pool if stride > 1 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        short: Tensor = self.short(x[:, : y.shape[1]])
+        return torch.cat([y[:, : short.shape[1]] + short, y[:, short.shape[1] :]], dim=1)
+
+
+class ResidualUNet(nn.Module):
+    """`(B, c_in, I, J, K)` to `(B, c_out, I, J, K)`; edges are multiples of 16.
+
+    Parameters
+    ----------
+    width : channels of the first level, doubled at each of the four below; 16 is the paper's (8.9 M parameters)
+    dropout : probability of dropping an element in each block; the published network uses 0.2
+
+    Source: IterMask3D, section 4.3.
+    """
+
+    def __init__(self, c_in: int = 2, c_out: int = 1, width: int = 16, dropout: float = 0.2) -> None:
+        super().__init__()
+        c = [width * 2**level for level in range(5)]
+        strides = (2, 2, 2, 2, 1)
+        self.down = nn.ModuleList(
+            ResidualUnit(a, b, stride, dropout) for a, b, stride in zip([c_in, *c[:4]], c, strides, strict=True)
+        )
+        stages, below = [], c[4]
+        for level in (3, 2, 1, 0):
+            wide = below + c[level]
+            below = c[level - 1] if level > 0 else c_out
+            last: nn.Module = _block(wide, below, 1, dropout) if level > 0 else nn.Conv3d(wide, below, 3, padding=1)
+            stages.append(nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), _block(wide, wide, 1, dropout), last))
+        self.up = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for unit in self.down:
+            x = unit(x)
+            skips.append(x)
+        skips.pop()
+        for stage in self.up:
+            x = stage(torch.cat([x, skips.pop()], dim=1))
+        return x

@@ -1,0 +1,106 @@
+"""Steps `Scan -> Scan`: space, brain, intensity; and the pipelines of the papers, by name.
+
+>>> steps = preset("itermask3d", spacing=2.0)
+>>> scan = run(steps, scan)                            # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from anomri.errors import BadCall, unknown
+from anomri.preprocess import brain, intensity, space
+from anomri.scan import Scan
+
+Step = Callable[[Scan], Scan]
+
+
+def run(steps: Iterable[Step], scan: Scan) -> Scan:
+    """The scan after every step, in order."""
+    for step in steps:
+        scan = step(scan)
+    return scan
+
+
+def itermask3d(
+    *,
+    spacing: float = 1.0,
+    strip: brain.How = "auto",
+    n4: bool = False,
+    register: bool | str = False,
+    k: float = 3.0,
+    field_mm: float = 192.0,
+) -> tuple[Step, ...]:
+    """IterMask3D, section 4.1: brain alone, isotropic grid, 192 mm field of view around the brain, iterative z-score.
+
+    Parameters
+    ----------
+    spacing : mm; 1 is the paper's, 2 an eighth of the work
+    strip : how the brain is found, where no mask is given (`brain.extract`)
+    n4 : correct the bias field
+    register : to MNI152, or to the stripped template at this path
+    k : voxels within `k` SD make mean and SD: 3 in the paper's second version, 2 in its first
+    field_mm : edge of the field of view
+    """
+    return (
+        space.reorient,
+        partial(brain.extract, how=strip),
+        *((intensity.n4,) if n4 else ()),
+        *_registered(register),
+        partial(space.resample, spacing=spacing),
+        partial(space.crop_or_pad, size_mm=(field_mm,) * 3),
+        partial(intensity.zscore, k=k),
+    )
+
+
+def behrendt(*, strip: brain.How = "auto", n4: bool = True, register: bool | str = True) -> tuple[Step, ...]:
+    """Behrendt's thesis, section 3.2: 1 mm, registered, stripped, N4, 192 x 192 x 160, 99th percentile to [0, 1], halved,
+    15 slices off top and bottom: 96 x 96 x 50 at 2 mm. The template is MNI152 here, SRI24 in the thesis.
+
+    Parameters
+    ----------
+    strip, n4, register : as in `itermask3d`
+    """
+    return (
+        space.reorient,
+        partial(brain.extract, how=strip),
+        *_registered(register),
+        partial(space.resample, spacing=1.0),
+        *((intensity.n4,) if n4 else ()),
+        partial(space.crop_or_pad, size_mm=(192.0, 192.0, 160.0)),
+        intensity.percentile,
+        space.halve,
+        partial(space.crop_slices, bottom=15, top=15),
+    )
+
+
+def _registered(register: bool | str) -> tuple[Step, ...]:
+    if isinstance(register, str):
+        return (partial(space.register, template=register),)
+    return (space.register,) if register else ()
+
+
+PRESETS: dict[str, Callable[..., tuple[Step, ...]]] = {"itermask3d": itermask3d, "behrendt": behrendt}
+
+
+def preset(name: str, **arguments: Any) -> tuple[Step, ...]:
+    """The pipeline of a paper by name; raises `BadCall` for an unknown name or argument."""
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    try:
+        return PRESETS[name](**arguments)
+    except TypeError as error:
+        raise BadCall(f"preset '{name}' does not take these arguments: {', '.join(arguments)} ({error})") from error
+
+
+def describe(steps: Iterable[Step]) -> list[str]:
+    """Each step with its arguments, as text: what a result depends on."""
+    said = []
+    for step in steps:
+        function = step.func if isinstance(step, partial) else step
+        arguments = step.keywords if isinstance(step, partial) else {}
+        inner = ", ".join(f"{k}={v!r}" for k, v in sorted(arguments.items()))
+        said.append(f"{function.__name__}({inner})")
+    return said

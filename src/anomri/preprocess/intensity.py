@@ -1,0 +1,101 @@
+"""Intensities inside the brain; the background is exactly 0 afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from anomri.errors import BadCall, BadInput
+from anomri.scan import Divided, Scaled, Scan
+
+
+def zscore(scan: Scan, k: float = 3.0, rounds: int = 4) -> Scan:
+    """The scan with mean 0 and SD 1 inside the brain, outliers kept out of both by iteration.
+
+    After the first z-score, mean and SD are taken anew, `rounds` times, from the voxels within `k` SD of the last
+    estimate (IterMask3D, section 4.1; k is 3 in the second version of the paper, 2 in the first).
+
+    Raises `BadInput` where a channel is constant inside the brain.
+    """
+    if k <= 0 or rounds < 0:
+        raise BadCall(f"zscore needs k above 0 and rounds of 0 or more, got k={k:g}, rounds={rounds}")
+    image = np.zeros(scan.image.shape, dtype=np.float32)
+    gains, offsets = [], []
+    for channel, values in enumerate(_inside(scan)):
+        mean, sd = values.mean(), values.std()
+        for _ in range(rounds):
+            near = values[np.abs(values - mean) <= k * sd]
+            if not near.size:
+                raise BadCall(
+                    f"zscore: no voxel of scan '{scan.id}' lies within k = {k:g} SD of the mean; use a larger k"
+                )
+            mean, sd = near.mean(), near.std()
+        if not sd > 1e-6 * abs(mean):
+            raise BadInput(
+                f"scan '{scan.id}': {scan.sequences[channel]} is constant ({mean:g}) inside the brain; "
+                "check the image and the brain mask"
+            )
+        image[channel, scan.brain] = (values - mean) / sd
+        gains.append(float(sd))
+        offsets.append(float(mean))
+    return scan.with_(image=image, history=(*scan.history, Scaled(tuple(gains), tuple(offsets))))
+
+
+def percentile(scan: Scan, q: float = 99.0) -> Scan:
+    """The scan divided by the q-th percentile inside the brain and cut to [0, 1] (thesis, section 3.2).
+
+    Raises `BadInput` where that percentile is not above 0.
+    """
+    image = np.zeros(scan.image.shape, dtype=np.float32)
+    gains = []
+    for channel, values in enumerate(_inside(scan)):
+        high = float(np.percentile(values, q))
+        if not high > 0:
+            raise BadInput(
+                f"scan '{scan.id}': the {q:g}th percentile of {scan.sequences[channel]} inside the brain is {high:g}, "
+                "needs to be above 0; check the image and the brain mask"
+            )
+        image[channel, scan.brain] = (values / high).clip(0, 1)
+        gains.append(high)
+    return scan.with_(image=image, history=(*scan.history, Scaled(tuple(gains), (0.0,) * len(gains))))
+
+
+def _inside(scan: Scan) -> Iterator[NDArray[np.float64]]:
+    """Each channel's values inside the brain."""
+    if not scan.brain.any():
+        raise BadInput(f"scan '{scan.id}': its brain mask is empty; extract the brain first (--brain, or --strip)")
+    return (channel[scan.brain].astype(np.float64) for channel in scan.image)
+
+
+def n4(scan: Scan, shrink: int = 4) -> Scan:
+    """The scan without its bias field, by N4 (SimpleITK) estimated on a grid `shrink` times coarser.
+
+    Raises `BadInput` where N4 cannot work on it.
+    """
+    fields = []
+    mask = _as_itk(scan, scan.brain.astype(np.uint8))
+    for channel in scan.image:
+        low = min(float(channel[scan.brain].min(initial=0)), 0)
+        # N4 works on logarithms: values must be positive.
+        image = _as_itk(scan, np.where(scan.brain, channel - low + np.float32(1e-3), np.float32(0)))
+        corrector = sitk.N4BiasFieldCorrectionImageFilter()
+        corrector.SetMaximumNumberOfIterations([50] * 4)
+        try:
+            corrector.Execute(sitk.Shrink(image, [shrink] * 3), sitk.Shrink(mask, [shrink] * 3))
+        except RuntimeError as error:
+            raise BadInput(f"scan '{scan.id}': N4 found too little of a brain to work on; run it without N4") from error
+        log = sitk.GetArrayViewFromImage(corrector.GetLogBiasFieldAsImage(image))
+        fields.append(np.exp(log).clip(1e-2, 1e2).astype(np.float32))
+    by = np.stack(fields)
+    return scan.with_(image=scan.image / by, history=(*scan.history, Divided(by)))
+
+
+def _as_itk(scan: Scan, volume: NDArray[Any]) -> sitk.Image:
+    """A volume as ITK's image. ITK's x is the last axis of an array: so left, nothing is copied twice."""
+    image = sitk.GetImageFromArray(volume)
+    image.SetSpacing(scan.spacing[::-1])
+    return image

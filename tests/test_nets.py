@@ -1,0 +1,198 @@
+"""Networks: the published sizes, the shape of what flows through them, and an engine that computes the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from anomri.nets.engine import channels_last, engine, fold
+from anomri.nets.unet import REDUCTION, ResidualUNet, ResidualUnit
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+    torch.set_num_threads(before)
+
+
+def trained(net: nn.Module) -> nn.Module:
+    """With batch norm that has seen data, and a slope and scale of its own in every layer, so that a fold shows."""
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+            part.running_mean.uniform_(-0.5, 0.5)
+            part.running_var.uniform_(0.3, 2.0)
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.uniform_(part.bias, -0.5, 0.5)
+        if isinstance(part, nn.PReLU):
+            nn.init.uniform_(part.weight, 0.1, 0.6)
+    return net
+
+
+def count(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def test_published_number_of_parameters():
+    assert count(ResidualUNet()) == 8_902_626
+
+
+def test_width_scales_every_level():
+    for width in (2, 4, 8):
+        net = ResidualUNet(width=width)
+        assert [unit.body[1][0].out_channels for unit in net.down] == [width * 2**level for level in range(5)]
+        assert [stage[2][0].out_channels for stage in list(net.up)[:3]] == [4 * width, 2 * width, width]
+
+
+def test_strides_norms_and_last_layer_are_the_published_ones():
+    net = ResidualUNet(dropout=0.3)
+    assert [unit.body[0][0].stride[0] for unit in net.down] == [2, 2, 2, 2, 1]
+    assert all(unit.body[1][0].stride == (1, 1, 1) for unit in net.down)
+    block = net.down[0].body[0]
+    assert [type(part) for part in block] == [nn.Conv3d, nn.BatchNorm3d, nn.Dropout, nn.PReLU]
+    assert {part.p for part in net.modules() if isinstance(part, nn.Dropout)} == {0.3}
+    assert all(part.weight.numel() == 1 for part in net.modules() if isinstance(part, nn.PReLU))
+    assert isinstance(net.up[-1][2], nn.Conv3d), "the last convolution has no norm and no activation"
+    assert [stage[1][0].in_channels for stage in net.up] == [384, 128, 64, 32]
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.permutations((1, 2, 3)), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3))
+def test_output_lies_on_the_input_grid(edges, batch, c_in, c_out):
+    shape = [REDUCTION * n for n in edges]
+    net = ResidualUNet(c_in, c_out, width=1).eval()
+    with torch.inference_mode():
+        assert net(torch.zeros(batch, c_in, *shape)).shape == (batch, c_out, *shape)
+
+
+def test_no_skip_reaches_full_resolution():
+    """What an output voxel knows of the input went through half the grid: the skips begin after the first unit."""
+    net = ResidualUNet(width=1).eval()
+    grids: list[tuple[int, ...]] = []
+    hooks = [unit.register_forward_hook(lambda _, __, y: grids.append(tuple(y.shape[2:]))) for unit in net.down]
+    ups: list[tuple[int, ...]] = []
+    hooks += [stage.register_forward_pre_hook(lambda _, x: ups.append(tuple(x[0].shape[2:]))) for stage in net.up]
+    net(torch.zeros(1, 2, 32, 48, 64))
+    for hook in hooks:
+        hook.remove()
+    assert grids == [(16, 24, 32), (8, 12, 16), (4, 6, 8), (2, 3, 4), (2, 3, 4)]
+    assert ups == [(2, 3, 4), (4, 6, 8), (8, 12, 16), (16, 24, 32)], "each skip is joined before the grid is doubled"
+
+
+def test_every_skip_counts():
+    """Zeroing what a level hands across changes the output: no skip is forgotten."""
+    net = trained(ResidualUNet(width=2)).eval()
+    x = torch.randn(1, 2, 16, 32, 48)
+    with torch.inference_mode():
+        whole = net(x)
+        for stage in net.up:
+            skip = stage[1][0].in_channels // 3  # below + c[level], of which the skip is the smaller third
+
+            def without(_: nn.Module, args: tuple[Tensor], skip: int = skip) -> Tensor:
+                y = args[0].clone()
+                y[:, -skip:] = 0
+                return y
+
+            hook = stage.register_forward_pre_hook(without)
+            assert not torch.allclose(net(x), whole, atol=1e-4)
+            hook.remove()
+
+
+@pytest.mark.parametrize(("stride", "c_in", "c_out"), [(2, 2, 5), (2, 3, 4), (1, 3, 6)])
+def test_residual_path_adds_the_pooled_input_to_the_first_channels(stride, c_in, c_out):
+    unit = ResidualUnit(c_in, c_out, stride, 0.0).eval()
+    x = torch.randn(2, c_in, 4, 6, 8)
+    with torch.inference_mode():
+        added = unit(x) - unit.body(x)
+    if stride == 1:
+        expected = x
+    else:
+        padded = nn.functional.pad(x, (1,) * 6)
+        expected = torch.zeros(2, c_in, 2, 3, 4)
+        for i in range(2):
+            for j in range(3):
+                for k in range(4):
+                    at = padded[:, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3, 2 * k : 2 * k + 3]
+                    expected[:, :, i, j, k] = at.mean(dim=(2, 3, 4))
+    torch.testing.assert_close(added[:, :c_in], expected, atol=1e-5, rtol=0)
+    assert added[:, c_in:].abs().max() == 0
+
+
+def test_engine_computes_what_the_network_does():
+    net = trained(ResidualUNet(width=4)).eval()
+    x = torch.randn(2, 2, 16, 32, 48)
+    with torch.inference_mode():
+        slow = net(x)
+    fast = engine(net, CPU, torch.float32)(x)
+    torch.testing.assert_close(fast, slow, atol=1e-5 * float(slow.abs().max()), rtol=1e-5)
+    assert fast.dtype == torch.float32
+    assert not fast.requires_grad
+
+
+def test_engine_in_bfloat16_is_near():
+    net = trained(ResidualUNet(width=4)).eval()
+    x = torch.randn(1, 2, 48, 32, 16)
+    with torch.inference_mode():
+        slow = net(x)
+    fast = engine(net, CPU, torch.bfloat16)(x)
+    assert fast.dtype == torch.float32
+    assert 0 < (fast - slow).abs().mean() / slow.abs().mean() < 0.02
+
+
+def test_engine_leaves_the_network_as_it_is():
+    net = trained(ResidualUNet(width=2, dropout=0.4)).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    layout = [p.stride() for p in net.parameters()]
+    x = torch.randn(1, 2, 16, 32, 16)
+    run = engine(net, CPU, torch.float32)
+    assert torch.equal(run(x), run(x)), "no dropout, no running means"
+    assert net.training
+    assert all(p.requires_grad for p in net.parameters())
+    assert net.state_dict().keys() == before.keys()
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert [p.stride() for p in net.parameters()] == layout
+    with torch.no_grad():
+        next(net.parameters()).zero_()
+    assert torch.equal(run(x), engine_of(before)(x)), "an engine keeps the weights that it was made of"
+
+
+def engine_of(state: dict[str, Tensor]):
+    net = ResidualUNet(width=2, dropout=0.4)
+    net.load_state_dict(state)
+    return engine(net, CPU, torch.float32)
+
+
+def test_fold_leaves_no_norm_behind():
+    net = trained(ResidualUNet(width=2)).eval()
+    fold(net)
+    assert not [part for part in net.modules() if isinstance(part, nn.BatchNorm3d)]
+    assert all(part.bias is not None for part in net.modules() if isinstance(part, nn.Conv3d))
+
+
+def test_fold_and_engine_take_2d_networks_too():
+    net = trained(nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4)))
+    net.eval()
+    x = torch.randn(3, 2, 7, 9)
+    with torch.inference_mode():
+        slow = net(x)
+    torch.testing.assert_close(engine(net, CPU, torch.float32)(x), slow, atol=1e-5, rtol=1e-5)
+    fold(net)
+    assert isinstance(net[1], nn.Identity)
+    assert isinstance(net[3], nn.BatchNorm2d), "a norm that follows no convolution stays"
+
+
+def test_channels_last_changes_the_layout_alone():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, (1, 2, 3)), nn.Linear(3, 2))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    assert channels_last(net) is net
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert net[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
