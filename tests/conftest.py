@@ -16,11 +16,13 @@ from anomri.scan import Grid, Scan
 
 CENTRE = np.array([4.0, -11.0, 7.0])
 RADII = np.array([62.0, 80.0, 54.0])
-LESION, LESION_RADIUS = CENTRE + (30.0, 25.0, -16.0), 15.0
+LESION, LESION_RADIUS = CENTRE + np.array([30.0, 25.0, -16.0]), 15.0
 SHAPE, SPACING = (34, 38, 30), (5.0, 5.5, 6.0)
 
 
-def grid(codes: str = "RAS", *, oblique: float = 0.0, shape: tuple[int, int, int] = SHAPE, spacing: Any = SPACING) -> Grid:
+def grid(
+    codes: str = "RAS", *, oblique: float = 0.0, shape: tuple[int, int, int] = SHAPE, spacing: Any = SPACING
+) -> Grid:
     """A grid around the phantom with axes as in `codes`, turned by `oblique` degrees about an odd axis; `shape` in RAS order."""
     affine = np.diag([*spacing, 1.0])
     angle = np.radians(oblique)

@@ -15,7 +15,9 @@ SPACING = 5.0
 
 
 def ellipsoid(
-    shape: tuple[int, ...] = SHAPE, axes: tuple[float, ...] = (12.6, 15.4, 11.2), shift: tuple[float, ...] = (0.0, 0.0, 0.0)
+    shape: tuple[int, ...] = SHAPE,
+    axes: tuple[float, ...] = (12.6, 15.4, 11.2),
+    shift: tuple[float, ...] = (0.0, 0.0, 0.0),
 ) -> NDArray[np.bool_]:
     """`(I, J, K)` bool: an ellipsoid with half axes in voxels, about the grid's centre."""
     where = np.meshgrid(*(np.arange(n) - (n - 1) / 2 - s for n, s in zip(shape, shift, strict=True)), indexing="ij")

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import ellipsoid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -17,6 +16,7 @@ from anomri.corruptions.frequency import CUTOFF, high_pass
 from anomri.corruptions.masks import CELLS_MM, gaussian_mask, random_rotation
 from anomri.corruptions.spatial import flip, rotate
 from anomri.errors import BadInput
+from helpers import ellipsoid
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -41,7 +41,9 @@ def slow_high_pass(x: np.ndarray, spacing: tuple[float, ...], cutoff: float) -> 
 def wave(shape: tuple[int, ...], index: tuple[int, ...], phase: float = 0.4) -> Tensor:
     """A plane wave with whole numbers of periods along each axis."""
     where = np.meshgrid(*(np.arange(n) / n for n in shape), indexing="ij")
-    return torch.tensor(np.cos(2 * np.pi * sum(i * w for i, w in zip(index, where, strict=True)) + phase), dtype=torch.float32)
+    return torch.tensor(
+        np.cos(2 * np.pi * sum(i * w for i, w in zip(index, where, strict=True)) + phase), dtype=torch.float32
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -145,37 +147,34 @@ def test_nothing_comes_from_global_generators():
     drawn = []
     for state in (1, 2):
         torch.manual_seed(state)
-        np.random.seed(state)
+        np.random.seed(state)  # noqa: NPY002
         drawn.append(gaussian_mask(BRAIN, (2.0,) * 3, seeded(5)))
     assert torch.equal(*drawn)
 
 
-@pytest.mark.parametrize("corner", [(0, 0, 0), (-1, -1, -1), (0, -1, 0)])
-def test_nothing_wraps_to_the_opposite_face(corner):
-    """A brain that fills the grid, hidden around one corner: the mask stays near it."""
-    shape = (40, 48, 44)
-    near = torch.zeros(shape, dtype=torch.bool)
-    near[corner] = True
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0, 2.0, 4.0)])
+def test_points_outside_the_grid_are_discarded(spacing):
+    """Room around the grid changes nothing: no point wraps to the opposite face, none is moved onto the border."""
+    brain = torch.ones(12, 20, 16, dtype=torch.bool)
+    room = [round(16 / mm) for mm in spacing]
+    roomy = torch.zeros(*(n + 2 * r for n, r in zip(brain.shape, room, strict=True)), dtype=torch.bool)
+    inner = tuple(slice(r, r + n) for n, r in zip(brain.shape, room, strict=True))
+    roomy[inner] = brain
+    shares = []
+    for seed in range(40):
+        mask = gaussian_mask(brain, spacing, seeded(seed), points=4000)
+        assert torch.equal(gaussian_mask(roomy, spacing, seeded(seed), points=4000)[inner], mask)
+        shares.append(float(mask.float().mean()))
+    assert min(shares) < 0.9, "some masks leave a part of this small brain"
 
-    class AtCorner(torch.Tensor):
-        """A full brain whose centre is always drawn in the corner."""
 
-    brain = torch.ones(shape, dtype=torch.bool)
-    where = near.nonzero()
-    original = Tensor.nonzero
-    full = brain.as_subclass(AtCorner)
-    AtCorner.nonzero = lambda self: where  # type: ignore[method-assign]
-    for seed in range(12):
-        mask = gaussian_mask(full, (1.0, 1.0, 1.0), seeded(seed), cells_mm=(4.0,)).as_subclass(Tensor)
-        assert original(mask).numel()
-        away = (original(mask) - where).abs().amax(dim=0)
-        # Even the widest normal reaches 4.5 SD of sqrt(10) cells of 4 mm at most; the far face of an axis is not reached round.
-        opposite = torch.zeros(shape, dtype=torch.bool)
-        for axis, (c, n) in enumerate(zip(corner, shape, strict=True)):
-            opposite.select(axis, n - 1 if c == 0 else 0).fill_(True)
-        spread = [float(original(mask)[:, a].float().std()) for a in range(3)]
-        share = (mask & opposite).sum() / opposite.sum()
-        assert share < 0.02, (seed, away, spread)
+def test_a_mask_at_one_corner_does_not_reach_the_opposite_one():
+    brain = torch.zeros(60, 72, 66, dtype=torch.bool)
+    brain[:4, :4, :4] = True
+    brain[-4:, -4:, -4:] = True
+    for seed in range(20):
+        mask = gaussian_mask(brain, (1.0, 1.0, 1.0), seeded(seed), cells_mm=(2.0,))
+        assert mask[:4, :4, :4].any() != mask[-4:, -4:, -4:].any()
 
 
 def test_sizes_are_physical():
@@ -183,7 +182,14 @@ def test_sizes_are_physical():
     fine = torch.tensor(ellipsoid((140, 176, 152), (62.0, 80.0, 66.0)))
     for cell in (2.0, 4.0, 8.0):
         volumes = [
-            float(np.mean([gaussian_mask(brain, (mm,) * 3, seeded(s), cells_mm=(cell,), points=30_000).sum() * mm**3 for s in range(16)]))
+            float(
+                np.mean(
+                    [
+                        gaussian_mask(brain, (mm,) * 3, seeded(s), cells_mm=(cell,), points=30_000).sum() * mm**3
+                        for s in range(16)
+                    ]
+                )
+            )
             for brain, mm in ((fine, 1.0), (BRAIN, 2.0))
         ]
         assert volumes[0] == pytest.approx(volumes[1], rel=0.3), cell
@@ -200,11 +206,14 @@ def test_spacing_counts_along_its_own_axis():
     assert float(mean.max() / mean.min()) < 1.25
 
 
-@pytest.mark.parametrize(("cell", "low", "high", "middle"), [(2.0, 0.2, 4, (0.6, 2)), (4.0, 1, 24, (5, 12)), (8.0, 5, 80, (25, 48))])
+@pytest.mark.parametrize(
+    ("cell", "low", "high", "middle"), [(2.0, 0.2, 4, (0.6, 2)), (4.0, 1, 24, (5, 12)), (8.0, 5, 80, (25, 48))]
+)
 def test_covered_share_is_the_published_one(cell, low, high, middle):
     """Measured from the published code at 1 mm: 0.4 to 1.9 % (median 1.1), 3 to 20 % (8), 10 to 70 % (35)."""
     shares = [
-        100 * float(gaussian_mask(BRAIN, (2.0,) * 3, seeded(s), cells_mm=(cell,)).sum() / BRAIN.sum()) for s in range(30)
+        100 * float(gaussian_mask(BRAIN, (2.0,) * 3, seeded(s), cells_mm=(cell,)).sum() / BRAIN.sum())
+        for s in range(30)
     ]
     assert low < min(shares)
     assert max(shares) < high
@@ -213,12 +222,15 @@ def test_covered_share_is_the_published_one(cell, low, high, middle):
 
 def test_half_of_the_cells_are_4_mm(monkeypatch):
     assert sorted(CELLS_MM) == [2.0, 4.0, 4.0, 8.0]
-    # One voxel of 8 mm: the cell that was drawn shows in how far the points were spread, before they are cut to the brain.
+    # With 3 points the cells lie apart, so that their width shows.
     brain = torch.ones(64, 64, 64, dtype=torch.bool)
     monkeypatch.setattr(masks, "random_rotation", lambda rng: torch.eye(3))
-    seen = []
-    for seed in range(200):
+    seen, drawn = [], 0
+    for seed in range(300):
         mask = gaussian_mask(brain, (1.0, 1.0, 1.0), seeded(seed), points=3)
+        if not mask.any():
+            continue
+        drawn += 1
         first = mask.nonzero()[0]
         for cell in (8, 4, 2):
             start = first // cell * cell
@@ -226,8 +238,8 @@ def test_half_of_the_cells_are_4_mm(monkeypatch):
             if bool(block.all()):
                 seen.append(cell)
                 break
-    assert len(seen) == 200, "every cell that is hit is masked whole"
-    counts = [seen.count(cell) / 200 for cell in (2, 4, 8)]
+    assert len(seen) == drawn > 200, "every cell that is hit is masked whole"
+    counts = [seen.count(cell) / drawn for cell in (2, 4, 8)]
     np.testing.assert_allclose(counts, [0.25, 0.5, 0.25], atol=0.1)
 
 
@@ -236,11 +248,6 @@ def test_points_have_the_published_covariance(monkeypatch):
     variances = []
     brain = torch.ones(90, 90, 90, dtype=torch.bool)
     monkeypatch.setattr(masks, "random_rotation", lambda rng: torch.eye(3))
-    real = torch.randn
-
-    def spread(*shape: int, generator: torch.Generator) -> Tensor:
-        return real(*shape, generator=generator)
-
     for seed in range(120):
         rng = seeded(seed)
         # The draws, in their order: cell, voxel, three variances, points.
@@ -253,7 +260,7 @@ def test_points_have_the_published_covariance(monkeypatch):
             inside = ((voxels > 0) & (voxels < 89)).all()
             if inside and len(voxels) > 20:
                 ratio = voxels.var(dim=0) / expected
-                assert 0.2 < float(ratio.min())
+                assert float(ratio.min()) > 0.2
                 assert float(ratio.max()) < 3.5
     drawn = torch.cat(variances)
     assert 0.3 <= float(drawn.min()) < 0.7

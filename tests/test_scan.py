@@ -6,23 +6,26 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import grid, phantom
 
 from anomri.cohort import Entry
 from anomri.errors import AnomriError, BadCall, BadInput, NotFitted, unknown
 from anomri.scan import Detection, Divided, Finding, Grid, Moved, Scaled, Scan
+from conftest import grid, phantom
 
 AFFINE = np.diag([2.0, 2.5, 3.0, 1.0])
 
 
 def test_scan_fills_in_what_it_is_not_told() -> None:
     scan = Scan(np.ones((3, 4, 5)), AFFINE)
-    assert scan.image.shape == (1, 3, 4, 5) and scan.image.dtype == np.float32
-    assert scan.brain.all() and not scan.stripped
+    assert scan.image.shape == (1, 3, 4, 5)
+    assert scan.image.dtype == np.float32
+    assert scan.brain.all()
+    assert not scan.stripped
     assert scan.spacing == (2.0, 2.5, 3.0)
     assert scan.voxel_ml == pytest.approx(0.015)
     assert scan.native.same(scan.grid)
-    assert "3 x 4 x 5 at 2 x 2.5 x 3 mm" in repr(scan) and len(repr(scan)) < 100
+    assert "3 x 4 x 5 at 2 x 2.5 x 3 mm" in repr(scan)
+    assert len(repr(scan)) < 100
 
 
 def test_scan_is_read_only_and_does_not_freeze_what_it_was_given() -> None:
@@ -41,14 +44,18 @@ def test_scan_is_read_only_and_does_not_freeze_what_it_was_given() -> None:
         ({"image": np.ones((2, 3, 4, 5))}, "2 channels, but sequences name 1: T1w"),
         ({"image": np.full((3, 4, 5), np.nan)}, "60 of 60 voxels are NaN"),
         ({"image": np.full((3, 4, 5), 1e300)}, "NaN or infinite"),
-        ({"image": np.ones((3, 4, 5)), "brain": np.ones((3, 5, 4))}, r"brain has grid \(3, 5, 4\), image has \(3, 4, 5\)"),
+        (
+            {"image": np.ones((3, 4, 5)), "brain": np.ones((3, 5, 4))},
+            r"brain has grid \(3, 5, 4\), image has \(3, 4, 5\)",
+        ),
         ({"image": np.ones((3, 4, 5)), "lesion": np.ones((4, 3, 5))}, r"lesion has grid \(4, 3, 5\)"),
     ],
 )
 def test_scan_refuses_parts_that_do_not_fit(arguments: dict[str, object], said: str) -> None:
     with pytest.raises(BadInput, match=said) as error:
         Scan(affine=AFFINE, id="sub-07", **arguments)  # type: ignore[arg-type]
-    assert "sub-07" in str(error.value) and "\n" not in str(error.value)
+    assert "sub-07" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_spacing_is_that_of_an_oblique_grid() -> None:

@@ -38,7 +38,6 @@ FORMS_APART = (60.0, 1.5)
 """How far sform and qform may disagree: degrees between axes (beyond it, sides may be swapped), ratio of voxel edges."""
 TINY = float(np.finfo(np.float32).tiny)
 HEADERS: tuple[Any, Any] = (nib.Nifti1Header, nib.Nifti2Header)
-IMAGES: tuple[Any, Any] = (nib.Nifti1Image, nib.Nifti2Image)
 _QUIET = logging.getLogger("anomri.files.nifti")
 _QUIET.disabled = True
 
@@ -260,7 +259,11 @@ def _header(path: Path, stream: io.BufferedIOBase) -> Any:
     sizes_mm = [float(z) for z in header["pixdim"][1:4]]
     if not all(abs(z) > 0 for z in sizes_mm):
         told = " x ".join(f"{z:.4g}" for z in sizes_mm)
-        raise BadInput(f"'{path}': voxel size {told} mm has a zero; set the true size in the header")
+        raise BadInput(f"'{path}': voxel size {told} mm must be above 0; set the true size in the header")
+    if not 0 <= float(header["vox_offset"]) < 2**40:
+        raise BadInput(
+            f"'{path}': its header is damaged (voxels begin at byte {header['vox_offset']}); convert it again"
+        )
     try:
         header.check_fix(logger=_QUIET)
         header.get_slope_inter()
@@ -284,6 +287,7 @@ def _shape(path: Path, header: Any) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
+@np.errstate(all="ignore")
 def _geometry(path: Path, header: Any, shape: tuple[int, int, int]) -> tuple[Grid, Origin]:
     """Where the voxels lie; raises `BadInput` where that cannot be told."""
     try:
@@ -434,14 +438,15 @@ def write_image(path: str | Path, volume: NDArray[Any], grid: Grid, origin: Orig
         # Such a file's place follows from its shape and voxel size alone, which would be another on this grid.
         sform_code = qform_code = 1
     header.set_zooms(grid.spacing)
-    if qform_code or not sform_code:
+    if qform_code:
         # A qform cannot hold shears; the sform, which every reader prefers, then carries the truth.
         header.set_qform(qform, code=qform_code, strip_shears=True)
-    if sform_code or not qform_code:
+    if sform_code:
         header.set_sform(grid.affine, code=sform_code)
     header["xyzt_units"] = origin.xyzt_units if origin.xyzt_units & 7 else 10
     header["descrip"] = b"anomri"
-    content = IMAGES[origin.version - 1](data, None, header).to_bytes()
+    header["vox_offset"] = header.sizeof_hdr + 4
+    content = header.binaryblock + bytes(4) + data.tobytes(order="F")
     with replacing(path) as part:
         part.write_bytes(gzip.compress(content, compresslevel=1, mtime=0) if part.name.endswith(".gz") else content)
 

@@ -42,6 +42,7 @@ class Method(ABC):
     year: ClassVar[int]
     dimensions: ClassVar[str]
     needs: ClassVar[str] = "healthy scans"
+    map_unit: ClassVar[str]
 
     #: Preprocessing of the scans it was fitted on: a preset's name and arguments. Kept with the weights.
     preset: str = "itermask3d"
@@ -165,6 +166,8 @@ class Method(ABC):
         facts = {
             "method": self.name,
             "arguments": self.arguments,
+            "map_unit": self.map_unit,
+            "threshold": self.threshold,
             "seed": seed,
             "seconds": {"detect": time.perf_counter() - begun},
             "weights_sha256": self.weights_sha256,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -177,7 +178,7 @@ def train(
         # Each process its own GPU, or all of them would share the first.
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
     # What layers draw comes from the global generators, which are pinned below, and given back as they were.
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), _group(world, device) as together:
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), _group(device) as together:
         return _train(net, sample, loss, size, recipe, seed, validate, settings, job, device, dtype, together)
 
 
@@ -269,17 +270,32 @@ class _Group:
 
 
 @contextlib.contextmanager
-def _group(world: int, device: torch.device) -> Iterator[_Group]:
+def _group(device: torch.device) -> Iterator[_Group]:
+    rank, world = processes()
     own = world > 1 and not torch.distributed.is_initialized()
     if own:
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        # torchrun holds the store itself; without it the first process does. Each training has names of its own in it.
+        host = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        if not _STORES:
+            _STORES.append(torch.distributed.TCPStore(address, port, world, host))
+        store = torch.distributed.PrefixStore(f"anomri-{next(_TRAININGS)}", _STORES[0])
+        torch.distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=world
+        )
     try:
-        yield _Group(*processes())
+        yield _Group(rank, world)
+        if own:
+            torch.distributed.barrier()
     finally:
         if own:
             torch.distributed.destroy_process_group()
+
+
+_STORES: list[torch.distributed.TCPStore] = []
+_TRAININGS = itertools.count()
 
 
 class _Ahead:
@@ -330,7 +346,12 @@ class _State:
         settings: Mapping[str, Any],
         together: _Group,
     ) -> None:
-        self.net, self.optimiser, self.folder, self.together = net, optimiser, Path(folder) if folder else None, together
+        self.net, self.optimiser, self.folder, self.together = (
+            net,
+            optimiser,
+            Path(folder) if folder else None,
+            together,
+        )
         self.key = json.dumps({"recipe": recipe.__dict__, "seed": seed}, sort_keys=True)
         self.settings = json.dumps(files.plain(settings), sort_keys=True)
         self.step, self.best_step = 0, 0
@@ -410,7 +431,9 @@ class _State:
                 raise BadInput(f"{error}; {BEGIN_ANEW}") from error
             except (RuntimeError, ValueError, KeyError, IndexError) as error:
                 why = str(error).splitlines()[-1].strip()
-                raise BadInput(f"'{self.folder}' holds a checkpoint of another network ({why}); {BEGIN_ANEW}") from error
+                raise BadInput(
+                    f"'{self.folder}' holds a checkpoint of another network ({why}); {BEGIN_ANEW}"
+                ) from error
         if self.together.first(self.step) != self.step:
             raise BadInput(f"'{self.folder}' is not the same folder for every process; use one that all machines share")
 
@@ -440,7 +463,9 @@ def _differing(there: str, here: str) -> str:
 
     def flat(value: Any, name: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
-            return {k: v for key, inner in value.items() for k, v in flat(inner, f"{name}.{key}" if name else key).items()}
+            return {
+                k: v for key, inner in value.items() for k, v in flat(inner, f"{name}.{key}" if name else key).items()
+            }
         return {name: value}
 
     a, b = flat(json.loads(there)), flat(json.loads(here))

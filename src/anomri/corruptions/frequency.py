@@ -35,4 +35,5 @@ def high_pass(x: Tensor, spacing: Sequence[float], cutoff: float = CUTOFF) -> Te
         squared = squared[..., None] + f**2
     spectrum = torch.fft.rfftn(x.float(), dim=axes)
     spectrum = spectrum * (squared > cutoff**2 * (1 + 1e-6))
-    return torch.fft.irfftn(spectrum, s=list(shape), dim=axes).to(x.dtype)
+    kept: Tensor = torch.fft.irfftn(spectrum, s=list(shape), dim=axes)
+    return kept.to(x.dtype)

@@ -58,4 +58,5 @@ def gaussian_mask(
 def random_rotation(rng: torch.Generator) -> Tensor:
     """A `(3, 3)` orthogonal matrix, uniform over all of them (Haar), from the QR of a normal matrix."""
     q, r = torch.linalg.qr(torch.randn(3, 3, generator=rng))
-    return q * r.diagonal().sign()
+    rotation: Tensor = q * r.diagonal().sign()
+    return rotation

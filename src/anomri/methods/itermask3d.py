@@ -53,6 +53,7 @@ class IterMask3D(Method):
     paper = "Liang et al., IterMask3D: unsupervised anomaly detection and segmentation with test-time iterative mask refinement in 3D brain MRI"
     year = 2025
     dimensions = "3D"
+    map_unit = "squared normalised intensity"
 
     def __init__(
         self,
@@ -116,7 +117,8 @@ class IterMask3D(Method):
 
         def loss(net: nn.Module, batch: Sample) -> Tensor:
             off = (net(batch["input"]).float() - batch["x"]).square() * batch["brain"]
-            return off.sum() / (batch["brain"].sum() * self.channels)
+            mean: Tensor = off.sum() / (batch["brain"].sum() * self.channels)
+            return mean
 
         def validate(net: nn.Module) -> float:
             device = next(net.parameters()).device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -34,12 +35,12 @@ def engine(net: nn.Module, device: torch.device, dtype: torch.dtype) -> Callable
 def channels_last(net: nn.Module) -> nn.Module:
     """The network with its 2D and 3D convolution weights laid out channels last, in place; gives it back."""
     for tensor in (*net.parameters(), *net.buffers()):
-        tensor.data = tensor.data.to(memory_format=_layout(tensor))
+        tensor.data = tensor.data.contiguous(memory_format=_layout(tensor))
     return net
 
 
 def _layout(tensor: Tensor) -> torch.memory_format:
-    return {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim, torch.preserve_format)
+    return {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim, torch.contiguous_format)
 
 
 def fold(module: nn.Module) -> None:
@@ -48,7 +49,7 @@ def fold(module: nn.Module) -> None:
         fold(child)
     if isinstance(module, nn.Sequential):
         names = list(module._modules)
-        for first, second in zip(names, names[1:], strict=False):
+        for first, second in itertools.pairwise(names):
             conv, norm = module._modules[first], module._modules[second]
             if isinstance(conv, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
                 module._modules[first] = fuse_conv_bn_eval(conv, norm)

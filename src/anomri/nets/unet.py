@@ -61,7 +61,9 @@ class ResidualUNet(nn.Module):
             wide = below + c[level]
             below = c[level - 1] if level > 0 else c_out
             last: nn.Module = _block(wide, below, 1, dropout) if level > 0 else nn.Conv3d(wide, below, 3, padding=1)
-            stages.append(nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), _block(wide, wide, 1, dropout), last))
+            stages.append(
+                nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), _block(wide, wide, 1, dropout), last)
+            )
         self.up = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from anomri.errors import BadCall, BadInput
 from anomri.scan import Divided, Scaled, Scan
 
+LOG_FIELD = float(np.log(100.0))
+"""No bias field changes intensities by more than this, as a logarithm."""
+
 
 def zscore(scan: Scan, k: float = 3.0, rounds: int = 4) -> Scan:
     """The scan with mean 0 and SD 1 inside the brain, outliers kept out of both by iteration.
@@ -78,18 +81,22 @@ def n4(scan: Scan, shrink: int = 4) -> Scan:
     """
     fields = []
     mask = _as_itk(scan, scan.brain.astype(np.uint8))
-    for channel in scan.image:
-        low = min(float(channel[scan.brain].min(initial=0)), 0)
+    for channel, values in zip(scan.image, _inside(scan), strict=True):
         # N4 works on logarithms: values must be positive.
-        image = _as_itk(scan, np.where(scan.brain, channel - low + np.float32(1e-3), np.float32(0)))
+        lift = np.float32(1e-3 - min(values.min(), 0))
+        image = _as_itk(scan, np.where(scan.brain, channel + lift, np.float32(0)))
         corrector = sitk.N4BiasFieldCorrectionImageFilter()
         corrector.SetMaximumNumberOfIterations([50] * 4)
         try:
             corrector.Execute(sitk.Shrink(image, [shrink] * 3), sitk.Shrink(mask, [shrink] * 3))
         except RuntimeError as error:
-            raise BadInput(f"scan '{scan.id}': N4 found too little of a brain to work on; run it without N4") from error
-        log = sitk.GetArrayViewFromImage(corrector.GetLogBiasFieldAsImage(image))
-        fields.append(np.exp(log).clip(1e-2, 1e2).astype(np.float32))
+            raise BadInput(
+                f"scan '{scan.id}': its grid {scan.grid.shape} is too small for N4 on a {shrink}-fold coarser one; "
+                "use a smaller shrink, or no N4"
+            ) from error
+        log = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image))
+        # Far from the brain its splines run away.
+        fields.append(np.exp(log.clip(-LOG_FIELD, LOG_FIELD), dtype=np.float32))
     by = np.stack(fields)
     return scan.with_(image=scan.image / by, history=(*scan.history, Divided(by)))
 

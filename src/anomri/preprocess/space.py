@@ -272,7 +272,9 @@ def register(scan: Scan, template: Scan | str | Path | None = None) -> Scan:
     method.SetNumberOfWorkUnits(1)
     method.SetInterpolator(sitk.sitkLinear)
     # Steps in voxels; gradients of mutual information are so small that only the step tells when to stop.
-    method.SetOptimizerAsRegularStepGradientDescent(0.5, 1e-3, 200, relaxationFactor=0.5, gradientMagnitudeTolerance=1e-8)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        0.5, 1e-3, 200, relaxationFactor=0.5, gradientMagnitudeTolerance=1e-8
+    )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel([2, 1])
     method.SetSmoothingSigmasPerLevel([0.5, 0.0])

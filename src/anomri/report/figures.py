@@ -5,6 +5,7 @@ Figures are made without pyplot: nothing is shown, and no state is left behind.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,29 @@ def tau_curve(trace: Trace) -> Figure:
         axes.annotate(f"the last steps go up to {number(float(tau.max()))}", (1, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
                       ha="right", va="bottom", color=SOFT, fontsize=8)  # fmt: skip
     axes.legend(frameon=False, fontsize=9, loc="center left")
+    _quiet(axes)
+    return figure
+
+
+def training_curve(log: Sequence[Mapping[str, Any]]) -> Figure:
+    """Loss and healthy validation error of a training, from its log (rows with step, loss, and where there is one, validation).
+
+    The step whose weights are kept, the one with the lowest validation error, is marked.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    steps = [row["step"] for row in log]
+    axes.plot(steps, [row["loss"] for row in log], color="#8593a0", linewidth=1.3, label="training")
+    judged = [(row["step"], row["validation"]) for row in log if row.get("validation") is not None]
+    if judged:
+        axes.plot(*zip(*judged, strict=True), color=TEAL, linewidth=1.6, label="validation (healthy scans)")
+        step, best = min(judged, key=lambda pair: pair[1])
+        axes.plot([step], [best], "o", color=TEAL, markersize=6)
+        axes.annotate(f"kept: step {step}, {number(best)}", (step, best), (0, 10), textcoords="offset points", ha="right", color=TEAL, fontsize=9)
+    axes.set(yscale="log", xlabel="step", ylabel="loss")
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
     _quiet(axes)
     return figure
 

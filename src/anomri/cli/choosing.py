@@ -1,0 +1,254 @@
+"""Options that several verbs share, and what they mean: which scans, which preprocessing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anomri.errors import BadCall, BadInput, unknown
+
+if TYPE_CHECKING:
+    from anomri.cohort import Cohort, Step
+    from anomri.method import Method
+
+SCANS, PREPARING, RUNNING = "Which scans", "Preprocessing", "How it runs"
+PARTS = ("fit", "validate", "test")
+ENDINGS = {"t1w": "T1w", "t1": "T1w", "t2w": "T2w", "t2": "T2w", "flair": "FLAIR"}
+"""Endings of file names that tell a sequence."""
+
+
+def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:
+    """A typer option; a default of None is not shown."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+CohortOption = Annotated[
+    Path | None,
+    option(
+        "--cohort", metavar="PATH", panel=SCANS, show_default=False,
+        help="Many scans: a folder of NIfTI files, a BIDS data set, or a .csv or .tsv table (columns id, one per sequence, optional brain, lesion, group).",
+    ),
+]  # fmt: skip
+SequenceOption = Annotated[
+    str | None,
+    option(
+        "--sequence", metavar="NAME", panel=SCANS, show_default=False,
+        help="MRI sequence: T1w, T2w, FLAIR. Default: as the file's name ends, else T1w.",
+    ),
+]  # fmt: skip
+WhereOption = Annotated[
+    list[str] | None,
+    option(
+        "--where", metavar="COLUMN=VALUE", panel=SCANS, show_default=False,
+        help="Only scans of which participants.tsv, or the table, says so. May be repeated.",
+    ),
+]  # fmt: skip
+BrainOption = Annotated[
+    Path | None,
+    option(
+        "--brain", metavar="FILE", panel=SCANS, show_default=False,
+        help="Brain mask of the one scan, on its grid: above 0.5 is inside.",
+    ),
+]  # fmt: skip
+IdOption = Annotated[
+    str | None,
+    option("--id", metavar="NAME", panel=SCANS, show_default=False, help="Name of the one scan in the results. Default: its file's name."),
+]  # fmt: skip
+StripOption = Annotated[
+    str,
+    option(
+        "--strip", metavar="HOW", panel=PREPARING,
+        help="How the brain is found: auto (a scan without its skull is taken as it is, others go through deepbet, T1w only), deepbet, robex (any sequence; pip install 'anomri\\[strip]'), or stripped.",
+    ),
+]  # fmt: skip
+N4Option = Annotated[
+    bool | None,
+    option("--n4/--no-n4", panel=PREPARING, show_default=False, help="Correct the bias field by N4. Default: as the model was trained."),
+]  # fmt: skip
+RegisterOption = Annotated[
+    bool | None,
+    option(
+        "--register/--no-register", panel=PREPARING, show_default=False,
+        help="Register affinely to MNI152. Default: as the model was trained.",
+    ),
+]  # fmt: skip
+SpacingOption = Annotated[
+    float | None,
+    option(
+        "--spacing", metavar="MM", panel=PREPARING, show_default=False,
+        help="Edge of a voxel in mm: 1 is the paper's, 2 takes an eighth of the time and memory. Default: 1.",
+    ),
+]  # fmt: skip
+SplitOption = Annotated[
+    Path | None,
+    option(
+        "--split", metavar="TABLE", panel=SCANS, show_default=False,
+        help="Table with columns id and split (fit, validate or test). Scans of test are never read.",
+    ),
+]  # fmt: skip
+SeedOption = Annotated[int, option("--seed", metavar="N", panel=RUNNING, help="The same seed gives the same result.")]
+DeviceOption = Annotated[
+    str,
+    option("--device", metavar="NAME", panel=RUNNING, help="auto (a GPU where there is one), cpu, cuda, cuda:1, ..."),
+]
+ShardOption = Annotated[
+    str,
+    option(
+        "--shard", metavar="I/N", panel=RUNNING,
+        help="Only the I-th of N parts of the cohort, for array jobs; 'anomri report' gathers them.",
+    ),
+]  # fmt: skip
+OverwriteOption = Annotated[bool, option("--overwrite", panel=RUNNING, help="Do scans again that are done already.")]
+QuietOption = Annotated[bool, option("--quiet", "-q", panel=RUNNING, help="Print errors only.")]
+JsonOption = Annotated[bool, option("--json", panel=RUNNING, help="Print the result as JSON on stdout.")]
+
+
+def scans_of(
+    paths: list[Path] | None,
+    images: list[str] | None,
+    cohort: Path | None,
+    sequence: str | None,
+    brain: Path | None,
+    id: str | None,
+    where: list[str] | None,
+) -> Cohort:
+    """The scans that a command line names; a file that it names and that is not there is a bad call."""
+    from anomri.cohort import Cohort
+
+    given = [name for name, value in (("files", paths), ("--image", images), ("--cohort", cohort)) if value]
+    if len(given) != 1:
+        raise BadCall(
+            f"name what to look at in one way: files, --image SEQUENCE=FILE, or --cohort; got {' and '.join(given) or 'none'}"
+        )
+    if cohort is not None:
+        if brain is not None or id is not None:
+            raise BadCall(
+                "--brain and --id are for one scan; in a cohort, masks and ids come from the table or the BIDS names"
+            )
+        return opened(cohort, sequence, where)
+    if where:
+        raise BadCall("--where selects from a --cohort; there is none")
+    if images:
+        if sequence is not None:
+            raise BadCall("--sequence is for files; --image SEQUENCE=FILE names the sequence itself")
+        pairs = [_pair(text, "--image") for text in images]
+        if len(dict(pairs)) < len(pairs):
+            raise BadCall("--image names a sequence twice; each of a scan's sequences has one file")
+        return Cohort([_entry({name: Path(path) for name, path in pairs}, brain, id)])
+    paths = paths or []
+    if len(paths) > 1 and (brain is not None or id is not None):
+        raise BadCall(
+            f"--brain and --id are for one scan, {len(paths)} were given; use a --cohort table with a column brain"
+        )
+    return Cohort([_entry({sequence or _sequence(path): path}, brain, id) for path in paths])
+
+
+def _entry(images: dict[str, Path], brain: Path | None, id: str | None) -> Any:
+    from anomri import files
+    from anomri.cohort import Entry
+
+    for path in (*images.values(), *([brain] if brain else [])):
+        if path.is_dir():
+            raise BadCall(f"'{path}' is a folder, not an image; look at all scans in it with --cohort")
+        if not path.exists():
+            raise BadCall(f"there is no file '{path}'; check the path")
+    name = files.stem(next(iter(images.values())))
+    base, _, ending = name.rpartition("_")
+    plain = base if base and (ending in images or ending.lower() in ENDINGS) else name
+    return Entry(id or plain, {k: str(p) for k, p in images.items()}, str(brain) if brain else None)
+
+
+def _sequence(path: Path) -> str:
+    from anomri import files
+
+    return ENDINGS.get(files.stem(path).rpartition("_")[2].lower(), "T1w")
+
+
+def opened(cohort: Path, sequence: str | None, where: list[str] | None) -> Cohort:
+    """The scans of a --cohort."""
+    from anomri.cohorts import open_cohort
+
+    return open_cohort(
+        cohort, sequence=sequence or "T1w", where=dict(_pair(text, "--where") for text in where or ()) or None
+    )
+
+
+def parts_of(whole: Cohort, split: Path | None, validate: int, seed: int) -> dict[str, Cohort]:
+    """The cohort's parts fit, validate and test, from a table or drawn by the seed."""
+    if split is None:
+        fit, held = whole.split(len(set(whole.subjects)) - validate, validate, seed=seed)
+        return {"fit": fit, "validate": held}
+    from anomri import files
+
+    rows = files.read_table(split)
+    for row in rows:
+        if row.get("split") not in PARTS or not row.get("id"):
+            raise BadInput(
+                f"split table '{split}': scan '{row.get('id')}' is in '{row.get('split')}'; it needs columns id and split, "
+                f"and each scan in one of {', '.join(PARTS)}"
+            )
+    return {name: whole.only(row["id"] for row in rows if row["split"] == name) for name in PARTS}
+
+
+def pipeline_of(method: Method, strip: str, n4: bool | None = None, register: bool | None = None) -> tuple[Step, ...]:
+    """The preprocessing that a method needs, with what the command line changes."""
+    changes = {k: v for k, v in (("n4", n4), ("register", register)) if v is not None}
+    return method.pipeline(strip=checked_strip(strip), **changes)
+
+
+def checked_strip(strip: str) -> str:
+    """A known way to find the brain; raises `BadCall` for another, before any scan is read."""
+    from anomri.preprocess.brain import HOWS
+
+    if strip not in HOWS:
+        raise unknown("--strip", strip, HOWS)
+    return strip
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """I and N of I/N."""
+    i, sign, n = text.partition("/")
+    if not (sign and i.isdecimal() and n.isdecimal()):
+        raise BadCall(f"--shard '{text}' is not I/N, such as 3/16")
+    return int(i), int(n)
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise BadCall(f"{option} '{text}' is not NAME=VALUE")
+    return name, value
+
+
+def settings_of(method: str, pairs: list[str] | None) -> dict[str, Any]:
+    """The arguments that --set gives to a method, in the types of its own defaults."""
+    import ast
+    import inspect
+
+    from anomri.methods import method_class
+
+    known = inspect.signature(method_class(method)).parameters
+    found: dict[str, Any] = {}
+    for text in pairs or ():
+        name, said = _pair(text, "--set")
+        if name not in known:
+            raise unknown(f"argument of {method}", name, known)
+        try:
+            value = ast.literal_eval(said)
+        except (ValueError, SyntaxError):
+            value = said
+        default = known[name].default
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+        if default not in (None, inspect.Parameter.empty) and type(value) is not type(default):
+            raise BadCall(f"--set {text}: {name} needs {_type(default)}, such as {default}")
+        found[name] = value
+    return found
+
+
+def _type(value: Any) -> str:
+    return {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}.get(
+        type(value), type(value).__name__
+    )

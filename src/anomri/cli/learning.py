@@ -1,0 +1,301 @@
+"""Verbs that make models: fit, calibrate, and the list of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anomri.cli.choosing import (
+    PREPARING,
+    RUNNING,
+    SCANS,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    SequenceOption,
+    SpacingOption,
+    SplitOption,
+    StripOption,
+    WhereOption,
+    opened,
+    option,
+    parts_of,
+    pipeline_of,
+    settings_of,
+)
+from anomri.cli.terminal import print_json, progress, remarks
+from anomri.errors import BadCall
+
+if TYPE_CHECKING:
+    from anomri.cohort import Cohort
+    from anomri.method import Method
+
+HealthyOption = Annotated[
+    Path,
+    option(
+        "--cohort",
+        metavar="PATH",
+        panel=SCANS,
+        help="Healthy scans: a folder of NIfTI files, a BIDS data set, or a .csv or .tsv table.",
+    ),
+]
+
+
+def fit(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="Name of a method; 'anomri methods' lists them.")],
+    cohort: HealthyOption,
+    out: Annotated[
+        Path,
+        option(
+            "--out", "-o", metavar="FOLDER", help="Model folder to write. The same command goes on from what is there."
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        option(
+            "--set",
+            metavar="NAME=VALUE",
+            show_default=False,
+            help="An argument of the method, such as width=8. May be repeated.",
+        ),
+    ] = None,
+    validate: Annotated[
+        int,
+        option(
+            "--validate",
+            metavar="N",
+            panel=SCANS,
+            min=0,
+            help="Hold out N healthy subjects, drawn by --seed, to pick the best weights.",
+        ),
+    ] = 0,
+    split: SplitOption = None,
+    sequence: SequenceOption = None,
+    where: WhereOption = None,
+    spacing: SpacingOption = None,
+    strip: StripOption = "auto",
+    n4: Annotated[
+        bool, option("--n4", panel=PREPARING, help="Correct the bias field by N4, here and whenever the model is used.")
+    ] = False,
+    register: Annotated[
+        bool,
+        option("--register", panel=PREPARING, help="Register affinely to MNI152, here and whenever the model is used."),
+    ] = False,
+    minutes: Annotated[
+        float | None,
+        option(
+            "--minutes",
+            metavar="N",
+            panel=RUNNING,
+            show_default=False,
+            help="Pause after so long; the same command goes on.",
+        ),
+    ] = None,
+    half: Annotated[bool, option("--half", panel=RUNNING, help="Store weights as bfloat16: half the size.")] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn what is normal from healthy scans, and write a model folder.
+
+    Checkpoints and a log of the losses lie in the model folder, under training/. A run that was killed or paused goes on with the same
+    command; one that is finished is left as it is. For several devices or machines start it with torchrun.
+    """
+    from anomri import files
+    from anomri.cohort import Cohort
+    from anomri.train import Job, pick_device, processes
+
+    with remarks(quiet) as say:
+        built = _built(method, settings)
+        built.preset_arguments = {
+            "spacing": spacing or 1.0,
+            **({"n4": True} if n4 else {}),
+            **({"register": True} if register else {}),
+        }
+        pipeline = pipeline_of(built, strip)
+        pick_device(device)
+        parts = parts_of(opened(cohort, sequence, where), split, validate, seed)
+        asked = _asked(built, parts, strip, half, seed)
+        if (old := _finished(out, asked)) is not None:
+            say(f"{out} is fitted already, on the same scans with the same settings; nothing to do")
+            if as_json:
+                print_json({"out": str(out), **old})
+            return
+        rank, _ = processes()
+        silent = quiet or rank > 0
+        used = {name: part.map(*pipeline) for name, part in parts.items() if name != "test"}
+        ready: dict[str, Cohort] = {}
+        for name, part in used.items():
+            with progress(silent, f"Reading ({name})", len(part)) as told:
+                scans = []
+                for scan in part:
+                    scans.append(scan)
+                    told(len(scans), scan.id)
+                ready[name] = Cohort(scans)
+        if rank == 0:
+            counts = f"{len(used['fit'])} scans, choosing the weights on {len(used['validate'])} others"
+            say(f"Fitting {built.title} on {counts}, at {built.preset_arguments['spacing']:g} mm")
+        with progress(silent, "Training") as told:
+
+            def step(at: Mapping[str, Any]) -> None:
+                best = "" if at["validation"] is None else f", best validation {at['validation']:.4f}"
+                left = (
+                    f"{at['seconds_left'] / 60:.0f} min left"
+                    if at["seconds_left"] >= 90
+                    else f"{at['seconds_left']:.0f} s left"
+                )
+                told(
+                    at["step"],
+                    f"loss {at['loss']:.4f}{best}, {at['seconds_per_step']:.2f} s a step, {left}",
+                    at["steps"],
+                )
+
+            job = Job(out / "training", device, minutes=minutes, progress=step)
+            built.fit(
+                ready["fit"], validation=ready["validate"] if len(ready["validate"]) else None, seed=seed, job=job
+            )
+        if rank == 0:
+            built.data = {**built.data, "asked": asked}
+            rows = [{"id": id, "split": name} for name, part in parts.items() for id in part.ids]
+            files.write_table(out / "split.tsv", rows, ["id", "split"])
+            built.save(out, half=half)
+            state = "finished" if built.data.get("finished", True) else "paused; the same command goes on"
+            say(f"Wrote {out} ({state}; which scans were used for what: {out / 'split.tsv'})")
+            if as_json:
+                print_json({"out": str(out), **built.data})
+
+
+def _built(method: str, settings: list[str] | None) -> Method:
+    from anomri.methods import make
+
+    arguments = settings_of(method, settings)
+    try:
+        return make(method, **arguments)
+    except BadCall:
+        raise
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        said = " ".join(f"--set {name}={value}" for name, value in arguments.items())
+        raise BadCall(f"method '{method}' cannot be made with {said} ({str(error).splitlines()[0]})") from error
+
+
+def _asked(method: Method, parts: Mapping[str, Cohort], strip: str, half: bool, seed: int) -> str:
+    """A hash of all that a fit depends on, without reading a scan."""
+    import hashlib
+    import json
+
+    from anomri import files
+    from anomri.method import versions
+
+    about = {
+        "method": method.name,
+        "arguments": method.arguments,
+        "preset": [method.preset, method.preset_arguments, strip],
+        "scans": {name: part.digest() for name, part in parts.items()},
+        "half": half,
+        "seed": seed,
+        "version": versions()["anomri"],
+    }
+    return hashlib.sha256(json.dumps(files.plain(about), sort_keys=True).encode()).hexdigest()
+
+
+def _finished(out: Path, asked: str) -> Mapping[str, Any] | None:
+    """What is known of a model that a finished fit with the same settings left in a folder; else None."""
+    from anomri.methods import load
+
+    if not (out / "model.json").exists():
+        return None
+    data = load(out).data
+    return data if data.get("asked") == asked and data.get("finished", True) else None
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder.")],
+    cohort: HealthyOption,
+    rate: Annotated[
+        float,
+        option("--rate", metavar="SHARE", help="Share of healthy brain voxels that may exceed the map's threshold."),
+    ] = 0.01,
+    out: Annotated[
+        Path | None,
+        option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            show_default=False,
+            help="Where to write the calibrated model. Default: into its own folder.",
+        ),
+    ] = None,
+    split: SplitOption = None,
+    sequence: SequenceOption = None,
+    where: WhereOption = None,
+    strip: StripOption = "auto",
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Set a model's threshold, and its healthy range of scores, from healthy scans that it was not fitted on. Needs no labels.
+
+    With --split, the scans of 'validate' are used.
+    """
+    from anomri.methods import WEIGHTS, load
+
+    with remarks(quiet) as say:
+        method = load(model)
+        method.device = device
+        method.runtime()
+        if out is None and not Path(model).exists():
+            raise BadCall(
+                f"'{model}' comes with the package ('{WEIGHTS.name}'), which is left as it is; name a folder with --out"
+            )
+        if not 0 < rate < 1:
+            raise BadCall(f"--rate is {rate:g}, needs to be between 0 and 1, such as 0.01")
+        scans = opened(cohort, sequence, where)
+        if split is not None:
+            scans = parts_of(scans, split, 0, seed)["validate"]
+        done = 0
+        with progress(quiet, "Calibrating", len(scans)) as told:
+
+            def counted(scan: Any) -> Any:
+                nonlocal done
+                done += 1
+                told(done, scan.id)
+                return scan
+
+            method.calibrate(scans.map(*pipeline_of(method, strip), counted), rate=rate, seed=seed)
+        folder = method.save(out or model)
+        say(
+            f"In {len(scans)} healthy scans, a share of {rate:g} of the brain exceeds {method.threshold:.4g}. Wrote {folder}"
+        )
+        if as_json:
+            print_json({"out": str(folder), "threshold": method.threshold, **method.data["calibration"]})
+
+
+def methods(as_json: JsonOption = False) -> None:
+    """List the methods, and the models that come with the package."""
+    from anomri.methods import METHODS, load, shipped
+
+    with remarks(False):
+        rows = [
+            {name: getattr(m, name) for name in ("name", "title", "year", "dimensions", "needs", "paper")}
+            for m in METHODS
+        ]
+        models = [{"name": name, "method": (m := load(name)).name, **m.data} for name in shipped()]
+        if as_json:
+            print_json({"methods": rows, "models": models})
+            return
+        typer.echo("Methods, for 'anomri fit':")
+        for row in rows:
+            typer.echo(
+                f"  {row['name']}: {row['dimensions']}, {row['year']}, learns from {row['needs']}. {row['paper']}"
+            )
+        typer.echo("Models in the package, for 'anomri detect --model':")
+        for model in models:
+            grid = " x ".join(f"{s:g}" for s in model["spacing_mm"]) + " mm"
+            seen = f"{model['scans']} healthy {', '.join(model['sequences'])} scans at {grid}"
+            typer.echo(f"  {model['name']}: {model['method']}, fitted on {seen}")

@@ -1,0 +1,327 @@
+"""A method over a cohort: results as BIDS derivatives, resumable, one failure never the end of the others.
+
+Results lie in the input's own space. `logs/<label>.json` is written last for each scan: it says what was done under which
+configuration, so that a second run skips what is complete, and any shard or machine can gather the table. Results hold
+names and hashes of input files, never where they lie: results folders are shared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from anomri import files, preprocess
+from anomri.cohort import Cohort, Entry, Step
+from anomri.errors import AnomriError, BadCall, BadInput
+from anomri.method import Method, versions
+from anomri.run.results import Place, Sizes, prepare, read, write, write_prepared
+from anomri.scan import Detection, Scan
+
+__all__ = ["Place", "detect", "draw", "gather", "prepare_scans", "read", "write_group"]
+
+Row = dict[str, Any]
+Page = Callable[[Detection, Path], None]
+Work = Callable[[Scan, Place, Sizes], tuple[Row, dict[str, Any]]]
+"""What is done with one raw scan: notes what it writes, returns its row's cells and what else its log keeps."""
+
+COLUMNS = (
+    "id", "status", "score", "mask_ml", "mean_error", "tau", "gamma", "fit", "r2", "brain_ml", "seconds", "sequence", "message",
+)  # fmt: skip
+
+
+def detect(
+    method: Method,
+    cohort: Cohort,
+    out: str | Path,
+    *,
+    steps: Iterable[Step] | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    page: Page | None = None,
+    progress: Callable[[Row], None] | None = None,
+    shard: tuple[int, int] = (1, 1),
+) -> list[Row]:
+    """Runs `method.detect` on every scan of a cohort that is not done yet, and writes what it finds.
+
+    Parameters
+    ----------
+    cohort : raw scans, as read from files
+    steps : preprocessing; the method's own where None
+    page : writes a page for a detection to a path
+    progress : called with each scan's row as it ends
+    shard : (i, n), from 1: only every n-th scan, beginning with the i-th
+
+    Returns a row per scan of this shard, in order: status is done, skipped or failed, with the reason in `message`.
+    """
+    out = Path(out)
+    pipeline = tuple(method.pipeline() if steps is None else steps)
+    described = preprocess.describe(pipeline)
+    device, dtype = method.runtime()
+    about = {
+        "method": method.name,
+        "arguments": method.arguments,
+        "weights": method.weights_sha256 or _weights(method),
+        "threshold": method.threshold,
+        "precision": method.precision,
+        "preprocessing": described,
+        "seed": seed,
+    }
+
+    def look(scan: Scan, place: Place, written: Sizes) -> tuple[Row, dict[str, Any]]:
+        clock = [time.perf_counter()]
+        seconds: dict[str, float] = {}
+
+        def tick(name: str) -> None:
+            clock.append(time.perf_counter())
+            seconds[name] = clock[-1] - clock[-2]
+
+        scan = preprocess.run(pipeline, scan)
+        tick("preprocess")
+        found = method.detect(scan, seed=seed)
+        tick("detect")
+        more = {"preprocessing": described, "seconds": seconds, "device": str(device), "precision": str(dtype)[6:]}
+        facts = {**found.facts, **more}
+        found = Detection(scan, found.map, found.scores, found.mask, found.healthy, found.trace, facts)
+        _forget(out, place)
+        write(found, place, out, written)
+        tick("write")
+        if page is not None:
+            written[place.page] = -1
+            page(found, out / place.page)
+            written[place.page] = (out / place.page).stat().st_size
+            tick("page")
+        trace = found.trace and {"tau": found.trace.tau, "facts": found.trace.facts}
+        return _summary(found, sum(seconds.values())), {"scores": found.scores, "facts": facts, "trace": trace}
+
+    return _each(
+        cohort, out, about, look, needs_page=page is not None, overwrite=overwrite, progress=progress, shard=shard
+    )
+
+
+def prepare_scans(
+    cohort: Cohort,
+    out: str | Path,
+    steps: Iterable[Step],
+    *,
+    overwrite: bool = False,
+    progress: Callable[[Row], None] | None = None,
+    shard: tuple[int, int] = (1, 1),
+) -> list[Row]:
+    """Writes every scan of a cohort preprocessed, with its masks, as BIDS derivatives; returns a row per scan.
+
+    What is there already is skipped. The folder can be opened as a cohort again (`open_cohort`).
+    """
+    out, pipeline = Path(out), tuple(steps)
+    described = preprocess.describe(pipeline)
+
+    def work(scan: Scan, place: Place, written: Sizes) -> tuple[Row, dict[str, Any]]:
+        begun = time.perf_counter()
+        scan = preprocess.run(pipeline, scan)
+        _forget(out, place)
+        write_prepared(scan, place, out, described, written)
+        brain = float(scan.brain.sum()) * scan.voxel_ml
+        return {"brain_ml": brain, "seconds": time.perf_counter() - begun}, {}
+
+    about = {"preprocessing": described}
+    return _each(cohort, out, about, work, overwrite=overwrite, progress=progress, shard=shard)
+
+
+def _each(
+    cohort: Cohort,
+    out: Path,
+    about: Mapping[str, Any],
+    work: Work,
+    *,
+    overwrite: bool,
+    progress: Callable[[Row], None] | None,
+    shard: tuple[int, int],
+    needs_page: bool = False,
+) -> list[Row]:
+    i, n = shard
+    if not 1 <= i <= n:
+        raise BadCall(
+            f"shard {i}/{n} does not exist; use 1/{n} to {n}/{n}" if n >= 1 else "there must be 1 shard or more"
+        )
+    places = [Place.of(id) for id in cohort.ids]
+    first: dict[str, str] = {}
+    for id, place in zip(cohort.ids, places, strict=True):
+        # Some file systems do not tell capitals.
+        other = first.setdefault(place.label.lower(), id)
+        if other != id:
+            raise BadCall(
+                f"scans '{other}' and '{id}' would both be written as '{place.label}'; rename one (only letters and digits count)"
+            )
+    about = {**about, "steps": preprocess.describe(cohort.steps), "version": versions()["anomri"]}
+    prepare(out)
+    rows = []
+    for k in range(i - 1, len(cohort), n):
+        row = _one(cohort, k, places[k], out, about, work, overwrite, needs_page)
+        rows.append(row)
+        if progress:
+            progress(row)
+    return rows
+
+
+def _one(
+    cohort: Cohort,
+    k: int,
+    place: Place,
+    out: Path,
+    about: Mapping[str, Any],
+    work: Work,
+    overwrite: bool,
+    needs_page: bool,
+) -> Row:
+    entry, log = cohort.entries[k], out / place.log
+    sequences = entry.images if isinstance(entry, Entry) else entry.sequences
+    row: Row = {"id": entry.id, "label": place.label, "sequence": "+".join(sequences)}
+    written: Sizes = {}
+    try:
+        inputs = _inputs(entry)
+        key = _hash({**about, "inputs": inputs})
+        old = None if overwrite else complete(out, place, key)
+        if old is not None and (place.page in old["outputs"] or not needs_page):
+            return {**old["row"], "status": "skipped"}
+        cells, more = work(cohort[k], place, written)
+        row |= {"status": "done", **cells, "message": ""}
+        files.write_json(log, {"row": row, "configuration": key, "inputs": inputs, "outputs": written, **more})
+    except AnomriError as error:
+        _fail(row, str(error), None, entry, out, place, written)
+    except Exception as error:  # One scan's trouble must not end a cohort; the log keeps the whole story.
+        said = " ".join(str(error).split())[:200]
+        text = f"unexpected {type(error).__name__}: {said} (details in {place.log}; please report it)"
+        _fail(row, text, traceback.format_exc(), entry, out, place, written)
+    return row
+
+
+def _fail(
+    row: Row, text: str, details: str | None, entry: Entry | Scan, out: Path, place: Place, written: Iterable[str]
+) -> None:
+    """Marks a row failed, takes away what the scan has left half done, and notes the reason in its log."""
+    message = _public(text, entry)
+    row |= {"status": "failed", "message": message}
+    try:
+        for path in written:
+            (out / path).unlink(missing_ok=True)
+        files.write_json(out / place.log, {"row": row, **({"traceback": _public(details, entry)} if details else {})})
+    except (AnomriError, OSError) as error:
+        row["message"] = f"{message}; nor could its log be written: {_public(str(error), entry)}"
+
+
+def _public(text: str, entry: Entry | Scan) -> str:
+    """A message without the folders that it names: they may tell who somebody is, and results folders are shared."""
+    if isinstance(entry, Entry):
+        for path in filter(None, (*entry.images.values(), entry.brain, entry.lesion)):
+            text = text.replace(str(path), Path(path).name)
+    text = re.sub(r'File "[^"\n]*?([^"/\\\n]+[/\\][^"/\\\n]+)"', r'File "\1"', text)
+    return re.sub(r"'[^'\n]*[/\\]([^'/\\\n]+)'", r"'\1'", text)
+
+
+def _inputs(entry: Entry | Scan) -> dict[str, dict[str, str]]:
+    """Name and hash of what is read for a scan, by sequence, and its brain mask."""
+    if isinstance(entry, Scan):
+        parts = (entry.image, entry.affine, entry.brain)
+        content = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+        return {"+".join(entry.sequences): {"file": entry.id, "sha256": content}}
+    read = {**entry.images, **({"brain": entry.brain} if entry.brain else {})}
+    return {name: {"file": Path(path).name, "sha256": files.sha256(path)} for name, path in read.items()}
+
+
+def _weights(method: Method) -> str:
+    """The hash of weights that have not been saved yet."""
+    digest = hashlib.sha256()
+    for part, net in method.networks().items():
+        for name, tensor in net.state_dict().items():
+            digest.update(f"{part}.{name}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(files.plain(content), sort_keys=True).encode()).hexdigest()
+
+
+def complete(out: Path, place: Place, key: str) -> dict[str, Any] | None:
+    """A scan's log where it is done under this configuration and every output is there in its full size; else None."""
+    if not (out / place.log).exists():
+        return None
+    try:
+        about = files.read_json(out / place.log)
+        whole = all((out / name).stat().st_size == size for name, size in about["outputs"].items())
+        return about if about["configuration"] == key and about["row"]["status"] == "done" and whole else None
+    except (AnomriError, KeyError, TypeError, AttributeError, OSError):
+        return None
+
+
+def _forget(out: Path, place: Place) -> None:
+    """Takes a scan's earlier results away before others are written, so that those of two runs never mix."""
+    log = out / place.log
+    if log.exists():
+        try:
+            old = files.read_json(log).get("outputs", {})
+        except AnomriError:
+            old = {}
+        log.unlink()
+        for name in old:
+            (out / name).unlink(missing_ok=True)
+
+
+def _summary(detection: Detection, seconds: float) -> Row:
+    scan, trace = detection.scan, detection.trace
+    facts: Mapping[str, Any] = trace.facts if trace else {}
+    end = (facts.get("stops") or {}).get("mask") or {}
+    return {
+        "score": detection.score,
+        "mask_ml": None if detection.mask is None else float(detection.mask.sum()) * scan.voxel_ml,
+        **detection.scores,
+        "tau": end.get("tau"),
+        "gamma": end.get("gamma"),
+        "fit": facts.get("fit"),
+        "r2": facts.get("r2"),
+        "brain_ml": float(scan.brain.sum()) * scan.voxel_ml,
+        "seconds": seconds,
+    }
+
+
+def gather(out: str | Path) -> list[Row]:
+    """The rows of every scan that was run into a folder, from their logs, failures first.
+
+    Raises `BadInput` where there are none.
+    """
+    logs = sorted((Path(out) / "logs").glob("*.json"))
+    if not logs:
+        raise BadInput(f"'{out}' holds no results (no logs/*.json); name the --out folder of 'anomri detect'")
+    rows = []
+    for log in logs:
+        try:
+            rows.append(dict(files.read_json(log)["row"]))
+        except (AnomriError, KeyError, TypeError, ValueError):
+            message = f"its log '{log.name}' is damaged; run 'anomri detect' again"
+            rows.append({"id": log.stem, "label": log.stem, "status": "failed", "message": message})
+    return sorted(rows, key=lambda row: (row.get("status") != "failed", str(row.get("id"))))
+
+
+def write_group(out: str | Path, rows: Sequence[Row]) -> Path:
+    """Writes the cohort's table, a row per scan, named by the sequences of a scan that is done; returns its path."""
+    named = [str(row["sequence"]) for row in rows if row.get("sequence")]
+    sequence = re.sub(r"[^A-Za-z0-9]", "", named[-1] if named else "scans")
+    more = [name for name in dict.fromkeys(k for row in rows for k in row) if name not in COLUMNS]
+    path = Path(out) / f"group_{sequence}.tsv"
+    files.write_table(path, rows, [*COLUMNS, *more])
+    return path
+
+
+def draw(out: str | Path, label: str, page: Page, *, images: str | Path | None = None) -> Path:
+    """Writes a done scan's page anew and notes it in the scan's log; returns its path. For `images` see `read`."""
+    out, place = Path(out), Place.of(label)
+    page(read(out, label, images=images), out / place.page)
+    about = files.read_json(out / place.log)
+    about["outputs"][place.page] = (out / place.page).stat().st_size
+    files.write_json(out / place.log, about)
+    return out / place.page

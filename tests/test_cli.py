@@ -1,0 +1,560 @@
+"""The command line: what it prints where, how it ends, and what it makes of bad input."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import anomri
+from anomri import cli, files, methods
+from anomri.cli import looking, main, terminal
+from anomri.methods import load
+from conftest import brain_at, grid, world
+from small import MM, fitted, mask_file, scan_file, tree
+
+VERBS = ("detect", "report", "demo", "preprocess", "fit", "calibrate", "methods")
+FIT = (
+    "fit",
+    "itermask3d",
+    "--spacing",
+    str(MM),
+    *(f"--set={x}" for x in ("width=2", "batch=1", "steps=4", "step_percent=5")),
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fitted model and a good scan."""
+    home = tmp_path_factory.mktemp("cli")
+    fitted(home)
+    scan_file(home / "good.nii.gz", 1, lesion=True)
+    return home
+
+
+@pytest.fixture
+def ask(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
+    """Runs a command line in an empty folder; gives exit code, stdout, and the lines of stderr."""
+    monkeypatch.chdir(tmp_path)
+    if not (tmp_path / "model").exists():
+        os.symlink(home / "model", tmp_path / "model")
+        shutil.copy(home / "good.nii.gz", tmp_path / "good.nii.gz")
+
+    def ask(*words: str | Path) -> tuple[int, str, list[str]]:
+        capfd.readouterr()
+        code = main([str(w) for w in words])
+        out, err = capfd.readouterr()
+        return code, out, err.splitlines()
+
+    return ask
+
+
+# --- help ----------------------------------------------------------------------------------------------------------
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys\nfrom anomri.cli import main\n"
+        "assert main(['--help']) == 0 and main(['detect', '--help']) == 0 and main(['--version']) == 0\n"
+        "heavy = {'torch', 'numpy', 'nibabel', 'SimpleITK', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_without_arguments_it_says_how_to_begin(ask):
+    code, out, err = ask()
+    assert (code, err) == (0, [])
+    assert "anomri demo" in out
+    assert all(verb in out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example_that_is_right(ask, verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, err = ask(verb, "--help")
+    assert (code, err) == (0, [])
+    examples = re.findall(rf"^ *(anomri {verb}.*?) *$", out, re.M)
+    assert examples
+    known = set(re.findall(r"--[a-z0-9-]+|-o|-m", out))
+    for example in examples:
+        assert set(re.findall(r"(?<= )--?[a-z0-9-]+", example)) <= known
+        assert "anomri[" not in example
+
+
+def test_the_version_is_the_package_s(ask):
+    from anomri.method import versions
+
+    assert ask("--version") == (0, f"{anomri.__version__}\n", [])
+    assert versions()["anomri"] == anomri.__version__
+
+
+def test_as_a_module():
+    ran = subprocess.run([sys.executable, "-m", "anomri", "detcet"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "anomri: no such command 'detcet'. Did you mean 'detect'? See 'anomri --help'\n"
+
+
+# --- bad calls: one line, exit code 2 ------------------------------------------------------------------------------
+
+
+BAD_CALLS: dict[str, tuple[str, str]] = {
+    "detect": ("in one way", "no scan"),
+    "detect good.nii.gz --cohort .": ("got files and --cohort", "two ways"),
+    "detect none.nii.gz": ("no file 'none.nii.gz'", "missing file"),
+    "detect .": ("is a folder", "folder"),
+    "detect good.nii.gz --brain none.nii.gz": ("no file 'none.nii.gz'", "missing mask"),
+    "detect good.nii.gz good.nii.gz --id a": ("for one scan, 2 were given", "id for two"),
+    "detect good.nii.gz good.nii.gz": ("'good' occurs twice", "same id twice"),
+    "detect --image good.nii.gz": ("not NAME=VALUE", "image without sequence"),
+    "detect --image T1w=good.nii.gz --image T1w=good.nii.gz": ("twice", "sequence twice"),
+    "detect --image T1w=good.nii.gz --sequence T2w": ("names the sequence itself", "sequence for image"),
+    "detect --cohort none": ("'none' does not exist", "missing cohort"),
+    "detect --cohort empty": ("holds no scan", "empty folder"),
+    "detect --cohort . --brain good.nii.gz": ("for one scan", "brain for cohort"),
+    "detect --cohort . --where a": ("not NAME=VALUE", "where without value"),
+    "detect --cohort . --where age=3": ("no column 'age'", "where unknown column"),
+    "detect good.nii.gz --where a=b": ("there is none", "where without cohort"),
+    "detect good.nii.gz --model none": ("not a model folder", "unknown model"),
+    "detect good.nii.gz --strip knife": ("known: auto, deepbet", "unknown strip"),
+    "detect good.nii.gz --device abacus": ("device 'abacus'", "unknown device"),
+    "detect good.nii.gz --precision half": ("known: auto, bfloat16, float32", "unknown precision"),
+    "detect good.nii.gz --shard 2": ("not I/N", "shard text"),
+    "detect good.nii.gz --shard 0/2": ("1/2 to 2/2", "shard zero"),
+    "detect good.nii.gz --shard 1/0": ("1 shard or more", "no shards"),
+    "detect good.nii.gz --seed x": ("--seed", "seed text"),
+    "detect good.nii.gz --sede 1": ("no such option: --sede", "unknown option"),
+    "detect good.nii.gz --id ???": ("no letter or digit", "id of no letters"),
+    "detcet good.nii.gz": ("Did you mean 'detect'", "unknown verb"),
+    "fit": ("missing", "no method"),
+    "fit magic --cohort . --out m": ("known: itermask3d", "unknown method"),
+    "fit itermask3d --cohort .": ("--out", "no out"),
+    "fit itermask3d --cohort . --out m --set widht=3": ("known: batch", "unknown argument"),
+    "fit itermask3d --cohort . --out m --set width": ("not NAME=VALUE", "set without value"),
+    "fit itermask3d --cohort . --out m --set width=wide": ("needs a whole number", "set of another type"),
+    "fit itermask3d --cohort . --out m --set width=2.5": ("needs a whole number", "set of another number"),
+    "fit itermask3d --cohort . --out m --set width=-1": ("cannot be made", "set to nonsense"),
+    "fit itermask3d --cohort . --out m --set step_percent=99": ("step_percent is 99", "set out of range"),
+    "fit itermask3d --cohort . --out m --validate 9": ("cannot be split", "too many to validate"),
+    "fit itermask3d --cohort . --out m --validate -1": ("--validate", "negative validate"),
+    "fit itermask3d --cohort . --out m --spacing 900": ("900 mm", "spacing"),
+    "fit itermask3d --cohort . --out m --split none.tsv": ("none.tsv", "missing split"),
+    "fit itermask3d --cohort . --out m --split odd.tsv": ("columns id and split", "odd split"),
+    "fit itermask3d --cohort . --out m --device abacus": ("device 'abacus'", "fit device"),
+    "preprocess good.nii.gz --preset none": ("known: behrendt, itermask3d", "unknown preset"),
+    "preprocess good.nii.gz --preset behrendt --spacing 2": ("does not take", "preset argument"),
+    "report empty": ("holds no results", "no results"),
+    "report none": ("holds no results", "no results folder"),
+    "calibrate none --cohort .": ("not a model folder", "calibrate unknown"),
+    "calibrate model --cohort . --rate 2": ("between 0 and 1", "rate"),
+    "calibrate itermask3d-t1w-2mm --cohort .": ("comes with the package", "calibrate the package's"),
+    "methods --what": ("no such option", "methods option"),
+}
+
+
+@pytest.mark.parametrize("call", BAD_CALLS, ids=[b[1] for b in BAD_CALLS.values()])
+def test_a_bad_call_gets_one_line_and_changes_nothing(ask, call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "odd.tsv").write_text("id\tpart\ngood\tfit\n")
+    before = tree(tmp_path)
+    words = call.split()
+    if words[0] == "detect" and "--model" not in words:
+        words += ["--model", "model"]
+    code, out, err = ask(*words)
+    assert (code, out) == (2, "")
+    assert len(err) == 1, err
+    assert err[0].startswith("anomri: ")
+    assert BAD_CALLS[call][0] in err[0]
+    assert "Traceback" not in err[0]
+    assert tree(tmp_path) == before
+
+
+def test_results_where_nothing_may_be_written(ask, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, err = ask("detect", "good.nii.gz", "--model", "model", "--out", "file/results")
+    assert (code, out, len(err)) == (2, "", 1)
+    assert "a part of the path is a file" in err[0]
+
+
+def test_no_permission(ask, monkeypatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(files.Path, "mkdir", refuse)
+    code, out, err = ask("detect", "good.nii.gz", "--model", "model")
+    assert (code, out, len(err)) == (2, "", 1)
+    assert "permission denied" in err[0]
+
+
+def test_interrupted(ask, monkeypatch):
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(looking, "pipeline_of", stop)
+    assert ask("detect", "good.nii.gz", "--model", "model") == (
+        130,
+        "",
+        ["anomri: interrupted; run the same command again to go on"],
+    )
+
+
+# --- bad scans: one line each, the others done, exit code 3 --------------------------------------------------------
+
+
+def _image(path: Path, change: Callable[[Any], Any] = lambda x: x, **header: Any) -> None:
+    on = grid()
+    x = np.where(brain_at(world(on)), 700.0, 0).astype(np.float32)
+    image = nib.Nifti1Image(change(x), on.affine)
+    for name, value in header.items():
+        image.header[name] = value
+    nib.save(image, path)
+
+
+def _raw(path: Path, offset: int, content: bytes) -> None:
+    """Changes bytes of a header behind nibabel's back."""
+    _image(path)
+    data = bytearray(gzip.decompress(path.read_bytes()))
+    data[offset : offset + len(content)] = content
+    path.write_bytes(gzip.compress(bytes(data)))
+
+
+def _singular(path: Path) -> None:
+    # Row x of the sform becomes row y: two axes along one line.
+    row = np.array([0, 5.5, 0, 0], "<f4").tobytes()
+    _raw(path, 280, row)
+
+
+def _nan(x: Any) -> Any:
+    x = x.copy()
+    x[3, 4, 5] = np.nan
+    return x
+
+
+BAD_SCANS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "empty": (lambda p: p.touch(), "empty"),
+    "truncated": (lambda p: (_image(p), p.write_bytes(p.read_bytes()[:-300])), "cut short"),
+    "text": (lambda p: p.write_text("hello" * 200), "not a NIfTI"),
+    "flat": (lambda p: _image(p, lambda x: x[:, :, 0]), "3D"),
+    "series": (lambda p: _image(p, lambda x: np.stack([x, x], -1)), "2 volumes"),
+    "nan": (lambda p: _image(p, _nan), "NaN"),
+    "constant": (lambda p: _image(p, lambda x: x * 0 + 3), "constant"),
+    "brainless": (lambda p: _image(p, lambda x: x * (np.indices(x.shape)[0] < 8)), "brain"),
+    "onevalue": (_image, "constant"),
+    "zerovoxel": (lambda p: _raw(p, 84, bytes(4)), "has a zero"),
+    "singular": (_singular, "singular"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_SCANS)
+def test_a_bad_scan_gets_one_line(ask, tmp_path, what):
+    make, said = BAD_SCANS[what]
+    make(tmp_path / f"{what}.nii.gz")
+    words = ("--strip", "stripped") if what == "brainless" else ()
+    code, out, err = ask("detect", f"{what}.nii.gz", "--model", "model", "--out", "r", *words)
+    assert (code, out) == (3, "")
+    assert (
+        len([line for line in err if line.startswith("anomri: ")])
+        == len([line for line in err if "failed" not in line])
+        == 1
+    )
+    assert err[0].startswith(f"anomri: {what}: ")
+    assert said in err[0]
+    (row,) = files.read_table(tmp_path / "r" / "group_T1w.tsv")
+    assert (row["status"], row["id"]) == ("failed", what)
+    assert said in row["message"]
+    assert not list((tmp_path / "r").rglob("*.nii.gz"))
+    assert ask("preprocess", f"{what}.nii.gz", "--out", "p", "--spacing", MM, "-q", *words) == (3, "", [err[0]])
+
+
+def test_a_brain_mask_on_another_grid(ask, tmp_path):
+    mask_file(tmp_path / "other.nii.gz", codes="RAS")
+    code, out, err = ask("detect", "good.nii.gz", "--brain", "other.nii.gz", "--model", "model", "-q")
+    assert (code, out, len(err)) == (3, "", 1)
+    assert "brain mask 'other.nii.gz' has" in err[0]
+
+
+def test_a_cohort_goes_on(ask, tmp_path):
+    for name in ("empty", "text", "nan"):
+        BAD_SCANS[name][0](tmp_path / f"{name}.nii.gz")
+    table = (
+        "id\tT1w\none\tgood.nii.gz\n"
+        + "".join(f"{n}\t{n}.nii.gz\n" for n in ("empty", "text", "nan", "none"))
+        + "two\tgood.nii.gz\n"
+    )
+    (tmp_path / "cohort.tsv").write_text(table)
+    call = ("detect", "--cohort", "cohort.tsv", "--model", "model", "--out", "r")
+    code, out, err = ask(*call, "--json")
+    assert code == 3
+    shown = json.loads(out)
+    assert [row["status"] for row in shown["scans"]] == ["done", "failed", "failed", "failed", "failed", "done"]
+    errors = [line for line in err if line.startswith("anomri: ")]
+    assert [line.split(":")[1].strip() for line in errors] == ["empty", "text", "nan", "none"]
+    rows = {row["id"]: row for row in files.read_table(tmp_path / "r/group_T1w.tsv")}
+    assert rows["one"]["status"] == rows["two"]["status"] == "done"
+    assert "no such file" in rows["none"]["message"]
+    page = (tmp_path / "r/group_T1w.html").read_text()
+    assert "sub-one.html" in page
+    assert "4 failed" in page
+    # Once mended, it is done and no longer in the way; the good ones are left alone.
+    for name in ("empty", "text", "nan", "none"):
+        scan_file(tmp_path / f"{name}.nii.gz", 5)
+    code, out, err = ask(*call)
+    assert (code, out) == (0, "")
+    assert err[0].startswith("4 done, 2 skipped (done before), 0 failed. Table: ")
+    assert {row["status"] for row in files.read_table(tmp_path / "r/group_T1w.tsv")} == {"done"}
+
+
+def test_no_space_left(ask, monkeypatch):
+    real = files.os.replace
+
+    def replace(source: Any, target: Any) -> None:
+        if str(target).endswith(".nii.gz"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    code, out, err = ask("detect", "good.nii.gz", "--model", "model", "-q")
+    assert (code, out, len(err)) == (3, "", 1)
+    assert "no space left on the device" in err[0]
+
+
+def test_the_unexpected_is_one_line_and_a_log(ask, tmp_path, monkeypatch):
+    def boom(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the roof\nis on fire")
+
+    monkeypatch.setattr(methods.IterMask3D, "find", boom)
+    code, out, err = ask("detect", "good.nii.gz", "--model", "model", "--out", "r", "-q")
+    assert (code, out, len(err)) == (3, "", 1)
+    assert "unexpected RuntimeError: the roof is on fire" in err[0]
+    assert "Traceback" in json.loads((tmp_path / "r/logs/sub-good.json").read_text())["traceback"]
+
+
+# --- good calls ----------------------------------------------------------------------------------------------------
+
+
+def test_detect_in_words_in_json_and_in_silence(ask, tmp_path):
+    call = ("detect", "good.nii.gz", "--model", "model", "--out", "r")
+    code, out, err = ask(*call)
+    assert (code, out, len(err)) == (0, "", 2)
+    assert re.match(r"good: [\d.]+ ml marked as abnormal, score .* s\. Results: r", err[0])
+    assert Path(err[1].removeprefix("Page: ")).is_file()
+    assert (tmp_path / "r/sub-good.html").is_file()
+    assert (tmp_path / "r/group_T1w.html").is_file()
+    assert ask(*call, "--quiet") == (0, "", [])
+    code, out, err = ask(*call, "--json")
+    assert (code, err[0].startswith("good (done before): ")) == (0, True)
+    (row,) = json.loads(out)["scans"]
+    assert row["status"] == "skipped"
+    assert ask(*call, "--json", "--quiet")[1:] == (out, [])
+    (line,) = files.read_table(tmp_path / "r/group_T1w.tsv")
+    assert float(line["score"]) == pytest.approx(row["score"], rel=1e-4)
+    assert line["status"] == "done"
+
+
+def test_another_sequence_is_remarked_on(ask, tmp_path):
+    shutil.copy("good.nii.gz", "a_flair.nii.gz")
+    code, _, err = ask("detect", "a_flair.nii.gz", "--model", "model", "--out", "r")
+    assert code == 0
+    assert err[0].startswith("Note: the model has learned T1w, 'a' is FLAIR")
+    assert (tmp_path / "r/group_FLAIR.tsv").exists()
+
+
+def test_ids_and_given_masks(ask, tmp_path):
+    mask_file(tmp_path / "brain.nii.gz")
+    call = (
+        "detect",
+        "good.nii.gz",
+        "--brain",
+        "brain.nii.gz",
+        "--id",
+        "sub-07_ses-2",
+        "--model",
+        "model",
+        "--no-page",
+        "-q",
+    )
+    assert ask(*call) == (0, "", [])
+    written = nib.load(next((tmp_path / "results/sub-07/ses-2/anat").glob("*desc-brain_mask.nii.gz")))
+    truth = brain_at(world(grid("LAS", oblique=12.0)))
+    assert 2 * (np.asarray(written.dataobj) * truth).sum() / (np.asarray(written.dataobj).sum() + truth.sum()) > 0.97
+    assert not list((tmp_path / "results").glob("sub*.html"))
+
+
+def test_the_seed_is_heard(ask, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        assert (
+            ask("detect", "good.nii.gz", "--model", "model", "--no-page", "-q", "--seed", seed, "--out", name)[0] == 0
+        )
+    images = [{k: v for k, v in tree(tmp_path / n).items() if k.endswith(".nii.gz")} for n in "abc"]
+    assert images[0] == images[1]
+    assert images[0] != images[2]
+
+
+def test_shards_are_gathered_by_report(ask, tmp_path):
+    (tmp_path / "cohort.csv").write_text("id,T1w\n" + "".join(f"s{k},good.nii.gz\n" for k in range(3)))
+    call = ("detect", "--cohort", "cohort.csv", "--model", "model", "--out", "r", "--no-page", "-q")
+    for part in ("1/2", "2/2"):
+        assert ask(*call, "--shard", part) == (0, "", [])
+    for name in ("group_T1w.tsv", "group_T1w.html"):
+        (tmp_path / "r" / name).unlink(missing_ok=True)
+    code, out, err = ask("report", "r", "--json")
+    assert code == 0
+    assert [row["id"] for row in json.loads(out)["scans"]] == ["s0", "s1", "s2"]
+    assert err[0] == "3 scans, 0 failed. Table: r/group_T1w.tsv"
+    assert len(files.read_table(tmp_path / "r/group_T1w.tsv")) == 3
+    assert (tmp_path / "r/group_T1w.html").exists()
+    # Pages, where the input is found.
+    code, _, err = ask("report", "r", "--pages")
+    assert (code, len(err)) == (2, 1)
+    assert "--images" in err[0]
+    assert ask("report", "r", "--pages", "--images", ".", "-q") == (0, "", [])
+    assert len(list((tmp_path / "r").glob("sub-s*.html"))) == 3
+
+
+def test_preprocess_then_fit_on_the_folder_then_calibrate(ask, tmp_path):
+    table = ["id\tT1w"]
+    for n in range(4):
+        scan_file(tmp_path / f"in/h{n}.nii.gz", 20 + n)
+        table.append(f"sub-h{n}\tin/h{n}.nii.gz")
+    (tmp_path / "in.tsv").write_text("\n".join(table))
+    assert ask("preprocess", "--cohort", "in.tsv", "--spacing", MM, "--out", "ready", "-q") == (0, "", [])
+    code, out, _ = ask("preprocess", "--cohort", "in.tsv", "--spacing", MM, "--out", "ready", "--json")
+    assert (code, [r["status"] for r in json.loads(out)["scans"]]) == (0, ["skipped"] * 4)
+
+    fit = (*FIT, "--cohort", "ready", "--validate", 1, "--out", "m")
+    code, out, err = ask(*fit, "--json")
+    assert code == 0
+    known = json.loads(out)
+    assert (known["scans"], known["validation_scans"], known["finished"]) == (3, 1, True)
+    assert any("Fitting IterMask3D on 3 scans, choosing the weights on 1" in line for line in err)
+    split = files.read_table(tmp_path / "m/split.tsv")
+    assert sorted(row["split"] for row in split) == ["fit", "fit", "fit", "validate"]
+    assert (tmp_path / "m/training/log.tsv").exists()
+    model = load(tmp_path / "m")
+    assert (model.arguments["width"], model.preset_arguments) == (2, {"spacing": MM})
+
+    code, out, _ = ask("calibrate", "m", "--cohort", "ready", "--split", "m/split.tsv", "--rate", "0.05", "--json")
+    assert (code, json.loads(out)["scans"], json.loads(out)["rate"]) == (0, 1, 0.05)
+    calibrated = load(tmp_path / "m")
+    assert calibrated.threshold == pytest.approx(json.loads(out)["threshold"])
+
+    # The same command again trains nothing, reads nothing, and keeps the calibration.
+    before = tree(tmp_path / "m")
+    shutil.move(tmp_path / "m/training", tmp_path / "aside")
+    code, _, err = ask(*fit)
+    assert (code, len(err)) == (0, 1)
+    assert "nothing to do" in err[0]
+    shutil.move(tmp_path / "aside", tmp_path / "m/training")
+    assert tree(tmp_path / "m") == before
+    # With a split table, what is for tests is not even read.
+    names = [row["id"] for row in split]
+    (tmp_path / "split.tsv").write_text(f"id\tsplit\n{names[0]}\tfit\n{names[1]}\tvalidate\n{names[2]}\ttest\n")
+    for path in (tmp_path / "ready" / names[2].split("_")[0]).rglob("*.nii.gz"):
+        path.write_bytes(b"")
+    code, out, _ = ask(*FIT, "--cohort", "ready", "--split", "split.tsv", "--out", "m2", "--json")
+    assert (code, json.loads(out)["scans"]) == (0, 1)
+    assert {row["split"] for row in files.read_table(tmp_path / "m2/split.tsv")} == {"fit", "validate", "test"}
+
+
+def test_a_fit_that_was_paused_goes_on(ask, tmp_path):
+    for n in range(2):
+        scan_file(tmp_path / f"in/h{n}.nii.gz", 20 + n)
+    fit = (*FIT, "--cohort", "in", "--set=steps=6")
+    code, out, err = ask(*fit, "--out", "m", "--minutes", 1e-9, "--json")
+    assert (code, json.loads(out)["finished"]) == (0, False)
+    assert any("paused; the same command goes on" in line for line in err)
+    code, out, err = ask(*fit, "--out", "m", "--json")
+    assert (code, json.loads(out)["finished"]) == (0, True)
+    assert ask(*fit, "--out", "whole", "-q") == (0, "", [])
+    assert (tmp_path / "m/weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()
+    # Other settings are another training: not mixed with this one.
+    code, _, err = ask(*fit, "--set=lr=0.01", "--out", "m", "-q")
+    assert (code, len(err)) == (2, 1)
+    assert "other settings" in err[0]
+
+
+def test_calibrate_into_another_folder(ask, tmp_path):
+    scan_file(tmp_path / "in/h.nii.gz", 30)
+    before = tree(tmp_path / "model")
+    code, _, err = ask("calibrate", "model", "--cohort", "in", "--out", "calibrated")
+    assert code == 0
+    assert "In 1 healthy scans" in err[0]
+    assert tree(tmp_path / "model") == before
+    assert load(tmp_path / "calibrated").threshold is not None
+
+
+def test_demo(ask, home, tmp_path, monkeypatch):
+    # The tiny model stands in for the one of the package, and a coarse phantom for the template.
+    from anomri.cohorts import phantom
+    from conftest import lesion_at
+    from conftest import phantom as made
+
+    on = grid()
+    monkeypatch.setattr(looking, "DEFAULT_MODEL", "model")
+    monkeypatch.setattr(phantom, "template_with_lesion", lambda seed: made(on, lesion=lesion_at(world(on))))
+    code, out, err = ask("demo")
+    assert (code, out) == (0, "")
+    assert re.search(
+        r"Planted 1[0-9.]+ ml, marked [0-9.]+ ml, Dice 0\.\d\d \(the method saw no label\)", "\n".join(err)
+    )
+    assert Path(err[-1].removeprefix("Page: ")).is_file()
+    code, out, err = ask("demo", "--json", "--quiet")
+    assert (code, err) == (0, [])
+    assert json.loads(out)["status"] == "skipped"
+    assert 0 <= json.loads(out)["dice"] <= 1
+    (tmp_path / "model").unlink()
+    assert ask("demo")[0] == 2
+
+
+def test_methods_in_words_and_in_json(ask):
+    code, out, err = ask("methods")
+    assert (code, err) == (0, [])
+    assert "itermask3d: 3D, 2025, learns from healthy scans" in out
+    code, out, err = ask("methods", "--json")
+    assert json.loads(out)["methods"][0]["name"] == "itermask3d"
+    assert {m["name"] for m in json.loads(out)["models"]} == set(methods.shipped())
+
+
+# --- progress ------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_a_bar_in_a_terminal_and_a_line_a_minute_in_a_log(monkeypatch, capfd):
+    with terminal.progress(False, "Looking", 3) as told:
+        told(1, "a")
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr(terminal, "EVERY_S", 0)
+    with terminal.progress(False, "Looking", 3) as told:
+        told(1, "a")
+    assert capfd.readouterr() == ("", "Looking: 1 of 3 a\n")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with terminal.progress(False, "Looking") as told:
+        told(1, "a", 3)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "1/3" in shown.err
+    with terminal.progress(True, "Looking", 3) as told:
+        told(1, "a")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_else_is_exported():
+    assert set(cli.__all__) == {"app", "main"}
+    for name in anomri.__all__:
+        assert getattr(anomri, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        anomri.nothing  # noqa: B018

@@ -1,0 +1,503 @@
+"""IterMask3D with a painter whose error is known, against the paper's text written out slowly; and what it learns from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from anomri.cohort import Cohort
+from anomri.corruptions.frequency import high_pass
+from anomri.errors import BadCall, BadInput
+from anomri.methods import itermask3d
+from anomri.methods.itermask3d import IterMask3D
+from anomri.preprocess.space import box
+from anomri.scan import Finding, Scan
+from anomri.scoring.thresholds import bend, stop
+from anomri.train import Job, Trained, generator
+from helpers import ellipsoid, phantom, phantoms
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "itermask3d.json").read_text())
+SHAPE = (21, 30, 26)
+BRAIN = ellipsoid(SHAPE, (8.0, 12.0, 9.0), (1.0, -2.0, 1.5))
+LESION = ellipsoid(SHAPE, (2.5, 2.5, 2.0), (3.0, 2.0, -1.0)) & BRAIN
+N = int(BRAIN.sum())
+Error = Callable[[np.ndarray, int], np.ndarray]
+"""Mask `(I, J, K)` and the pass's number, from 1, to the difference of painted and true image `(C, I, J, K)`."""
+
+
+def scan(channels: int = 1) -> Scan:
+    image = np.random.default_rng(0).normal(size=(channels, *SHAPE)).astype(np.float32) * BRAIN
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    return Scan(image, affine, id="known", brain=BRAIN, sequences=("T1w", "FLAIR")[:channels])
+
+
+class Painter:
+    """Stands in for the network: paints the true image with a known difference, and keeps the masks that it was shown."""
+
+    def __init__(self, subject: Scan, off: Error) -> None:
+        self.scan, self.off, self.masks, self.inputs = subject, off, [], []
+        self.low, self.high = box(subject.brain, 16)
+        edge = [max(0, -int(a)) for a in self.low]
+        far = [max(0, int(b) - n) for b, n in zip(self.high, subject.grid.shape, strict=True)]
+        self.pad = [(0, 0), *zip(edge, far, strict=True)]
+        self.at = (
+            slice(None),
+            *(slice(int(a) + e, int(b) + e) for a, b, e in zip(self.low, self.high, edge, strict=True)),
+        )
+
+    def cut(self, volume: np.ndarray) -> np.ndarray:
+        return np.pad(volume, self.pad)[self.at]
+
+    def back(self, part: np.ndarray) -> np.ndarray:
+        whole = np.zeros_like(np.pad(np.zeros((part.shape[0], *SHAPE), dtype=part.dtype), self.pad))
+        whole[self.at] = part
+        return whole[(slice(None), *(slice(a, a + n) for (a, _), n in zip(self.pad[1:], SHAPE, strict=True)))]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        assert x.shape[0] == 1
+        assert all(n % 16 == 0 for n in x.shape[2:])
+        channels = len(self.scan.image)
+        given = x[0].numpy()
+        self.inputs.append(given)
+        mask = (self.back(given[:channels]) != self.scan.image).any(axis=0)
+        self.masks.append(mask)
+        off = self.off(mask, len(self.masks)).astype(np.float32)
+        return torch.tensor(self.cut(self.scan.image + np.broadcast_to(off, self.scan.image.shape)))[None]
+
+
+def squared(subject: Scan, off: np.ndarray) -> np.ndarray:
+    """The error that a painter's difference makes, rounded as float32 does; 0 outside the brain."""
+    painted = subject.image + np.broadcast_to(off.astype(np.float32), subject.image.shape)
+    return np.asarray(((painted - subject.image) ** 2).mean(axis=0) * subject.brain)
+
+
+def find(monkeypatch, off: Error, subject: Scan | None = None, seed: int = 0, **arguments) -> tuple[Finding, Painter]:
+    subject = subject or scan()
+    painter = Painter(subject, off)
+    monkeypatch.setattr(itermask3d, "engine", lambda net, device, dtype: painter)
+    method = IterMask3D(width=4, channels=len(subject.image), **arguments)
+    return method.find(subject, torch.Generator().manual_seed(seed)), painter
+
+
+FIXED = np.random.default_rng(1).gamma(1.0, 0.35, size=(1, *SHAPE))
+"""A difference that does not depend on the mask; every voxel has its own."""
+
+
+def fixed(mask: np.ndarray, number: int) -> np.ndarray:
+    return FIXED
+
+
+def moody(mask: np.ndarray, number: int) -> np.ndarray:
+    """A difference that changes with every pass, so that voxels come back; smaller where less is hidden."""
+    own = np.random.default_rng(number).uniform(0.7, 1.3, size=(1, *SHAPE))
+    return np.asarray(FIXED * own * (0.4 + 0.6 * mask.sum() / N) + 2.0 * LESION * mask)
+
+
+# --- against the paper's text --------------------------------------------------------------------------------------
+
+
+def plain(subject: Scan, off: Error, gammas: dict[str, float], steps: int = 100):
+    """Section 3.2, 3.4 and Algorithm 1, voxel by voxel and without cleverness."""
+    calls = 0
+
+    def error(mask: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        return squared(subject, off(mask, calls))
+
+    brain = subject.brain
+    n = int(brain.sum())
+    voxels = [tuple(v) for v in np.argwhere(brain)]
+    first = e = error(brain)
+    taus, masks = [], [brain]
+    last = np.zeros(brain.shape, dtype=int)
+    for t in range(1, steps + 1):
+        left = n - round(n * t / steps)
+        tau = np.sort([e[at] for at in voxels])[n - left - 1]
+        mask = np.zeros_like(brain)
+        for at in voxels:
+            if e[at] > tau:
+                mask[at] = True
+                last[at] = t
+        taus.append(float(tau))
+        masks.append(mask)
+        if t < steps:
+            e = error(mask)
+    slope = bend(taus).slope
+    finals, stops = {}, {}
+    for name, gamma in gammas.items():
+        stops[name] = stop(taus, slope, gamma)
+        if stops[name].tau is None:
+            finals[name] = np.zeros_like(brain)
+            continue
+        m, e = brain, first
+        while True:
+            after = (e > np.float32(stops[name].tau)) & brain
+            shrunk = (int(m.sum()) - int(after.sum())) / int(m.sum())
+            m = after
+            if not m.any() or shrunk < 0.01:
+                break
+            e = error(m)
+        finals[name] = m
+    return np.array(taus), masks, last, stops, finals, error(finals["mask"]), calls
+
+
+@pytest.mark.parametrize("off", [fixed, moody])
+@pytest.mark.parametrize("steps", [100, 20])
+def test_find_is_the_papers_algorithm(monkeypatch, off, steps):
+    gammas = {"mask": 0.05 * 100 / steps, "score": 0.01 * 100 / steps}
+    found, painter = find(
+        monkeypatch, off, step_percent=100 / steps, gamma_mask=gammas["mask"], gamma_score=gammas["score"]
+    )
+    taus, masks, last, stops, finals, error, calls = plain(scan(), off, gammas, steps)
+    np.testing.assert_allclose(found.trace.tau, taus, rtol=1e-6)
+    assert all(np.array_equal(a, b) for a, b in zip(painter.masks[:steps], masks, strict=False))
+    np.testing.assert_array_equal(found.trace.order, last)
+    np.testing.assert_array_equal(found.mask, finals["mask"])
+    np.testing.assert_allclose(found.map, error, rtol=1e-6)
+    assert found.scores["volume_ml"] == pytest.approx(finals["score"].sum() * 0.008)
+    for name in gammas:
+        said = found.trace.facts["stops"][name]
+        assert (said["gamma"], said["t"]) == (gammas[name], stops[name].step)
+        assert said["tau"] == pytest.approx(stops[name].tau)
+        assert said["ml"] == pytest.approx(finals[name].sum() * 0.008)
+    assert found.trace.facts["passes"] == len(painter.masks) == calls
+
+
+def test_golden(monkeypatch):
+    """Numbers that were computed once: a change of any of them is a change of the method."""
+    found, _ = find(monkeypatch, moody)
+    facts = found.trace.facts
+    now = {
+        "tau": [float(found.trace.tau[t - 1]) for t in (1, 25, 50, 75, 90, 100)],
+        "fit": facts["fit"],
+        "T": facts["T"],
+        "stops": [facts["stops"][name]["t"] for name in ("mask", "score")],
+        "ml": [facts["stops"][name]["ml"] for name in ("mask", "score")],
+        "passes": facts["passes"],
+        "order": int(found.trace.order.astype(int).sum()),
+        "mean_map": float(found.map[BRAIN].mean()),
+    }
+    for key, value in GOLDEN.items():
+        assert now[key] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-4, abs=1e-6)), key
+
+
+def test_mask_of_step_t_has_so_many_voxels(monkeypatch):
+    found, painter = find(monkeypatch, moody)
+    assert np.array_equal(painter.masks[0], BRAIN)
+    for t in range(1, 100):
+        assert int(painter.masks[t].sum()) == N - round(N * t / 100)
+        assert not (painter.masks[t] & ~BRAIN).any()
+    assert len(found.trace.tau) == 100
+
+
+def test_tau_is_a_percentile_of_the_brains_errors_alone(monkeypatch):
+    """Huge differences outside the brain change nothing."""
+    found, _ = find(monkeypatch, fixed)
+    loud, _ = find(monkeypatch, lambda mask, number: np.where(BRAIN, FIXED, 1000.0))
+    np.testing.assert_array_equal(found.trace.tau, loud.trace.tau)
+    np.testing.assert_array_equal(found.map, loud.map)
+    inside = np.sort(squared(scan(), FIXED)[BRAIN])
+    for t in (1, 37, 99, 100):
+        assert found.trace.tau[t - 1] == inside[round(N * t / 100) - 1]
+    assert found.map[~BRAIN].max() == 0
+
+
+def test_voxels_may_come_back_and_order_keeps_the_last_step(monkeypatch):
+    found, painter = find(monkeypatch, moody)
+    masks = np.stack(painter.masks[1:100])
+    back = (masks[1:] & ~masks[:-1]).any(axis=0)
+    assert back.sum() > 50
+    steps = np.arange(1, 100)[:, None, None, None]
+    np.testing.assert_array_equal(found.trace.order, (masks * steps).max(axis=0))
+    assert found.trace.order.dtype == np.uint8
+    assert found.trace.order[~BRAIN].max() == 0
+
+
+def test_order_gives_every_mask_where_none_comes_back(monkeypatch):
+    found, painter = find(monkeypatch, fixed)
+    for t in (1, 30, 99):
+        np.testing.assert_array_equal(found.trace.order >= t, painter.masks[t])
+
+
+# --- what must come out --------------------------------------------------------------------------------------------
+
+
+def test_a_scan_painted_without_error_has_nothing_abnormal(monkeypatch):
+    """The published code calls such a scan wholly abnormal (its first bug of test time)."""
+    found, _ = find(monkeypatch, lambda mask, number: np.zeros((1, *SHAPE)))
+    assert not found.mask.any()
+    assert found.scores["volume_ml"] == 0
+    assert np.abs(found.map).max() == 0
+    np.testing.assert_array_equal(found.healthy, scan().image)
+    assert [s["tau"] for s in found.trace.facts["stops"].values()] == [None, None]
+
+
+def test_small_errors_everywhere_are_nothing_abnormal(monkeypatch):
+    """A slope that never exceeds gamma: an empty mask."""
+    found, _ = find(monkeypatch, lambda mask, number: 0.02 * FIXED)
+    assert found.trace.tau[-1] > 0
+    assert found.trace.facts["stops"]["mask"]["t"] is None
+    assert not found.mask.any()
+
+
+def test_two_clear_levels_give_the_lesion(monkeypatch):
+    found, _ = find(monkeypatch, lambda mask, number: 0.1 + 2.4 * LESION[None])
+    np.testing.assert_array_equal(found.mask, LESION)
+    assert found.scores["volume_ml"] == pytest.approx(LESION.sum() * 0.008)
+
+
+def test_a_lesion_in_noise_is_found_nearly(monkeypatch):
+    found, _ = find(monkeypatch, lambda mask, number: 0.1 * FIXED + 2.4 * LESION[None] * mask)
+    assert found.mask[LESION].all()
+    # The centred mean over 5 steps sees the bend two steps early: so many voxels too many, and no more.
+    assert found.mask.sum() <= LESION.sum() + 3 * N / 100
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+def test_the_smaller_gamma_gives_the_larger_mask(monkeypatch, factor):
+    """Where errors do not depend on the mask, tau rises, so the mask of the smaller gamma holds the other."""
+    found, _ = find(monkeypatch, lambda mask, number: factor * FIXED)
+    low, high = (found.trace.facts["stops"][name] for name in ("score", "mask"))
+    assert low["t"] < high["t"]
+    assert low["tau"] < high["tau"]
+    assert low["ml"] > high["ml"] > 0
+    swapped, _ = find(monkeypatch, lambda mask, number: factor * FIXED, gamma_mask=0.01, gamma_score=0.05)
+    assert (swapped.mask | ~found.mask).all()
+    assert swapped.mask.sum() * 0.008 == pytest.approx(low["ml"])
+
+
+def refining(shrink: list[int]) -> Error:
+    """After the first 100 passes, the k-th pass leaves just `shrink[k]` of the brain's voxels in the mask."""
+    voxels = np.argwhere(BRAIN)
+
+    def off(mask: np.ndarray, number: int) -> np.ndarray:
+        if number <= 100:
+            return FIXED
+        keep = shrink[min(number - 101, len(shrink) - 1)]
+        out = np.zeros((1, *SHAPE))
+        out[(0, *voxels[:keep].T)] = 50.0
+        return out
+
+    return off
+
+
+@pytest.mark.parametrize(
+    ("left", "ends"),
+    [
+        ([300, 200, 100], 100),  # shrinks three times, then stands still
+        ([300, 298, 100], 298),  # by 0.7 %: ends, at the smaller mask
+        ([300, 296, 293, 100], 100),  # by 1.3 %, 1.01 %, ...: goes on
+        ([300, 900, 100], 900),  # grows: ends at once, at the larger mask
+    ],
+)
+def test_refinement_ends_below_one_percent(monkeypatch, left, ends):
+    first = squared(scan(), FIXED)
+    off = refining(left)
+    found, painter = find(monkeypatch, off, gamma_score=1e9)
+    tau = found.trace.facts["stops"]["mask"]["tau"]
+    start = int((first > np.float32(tau)).sum())
+    assert 310 < start < 0.9 * N
+    sizes = [int(mask.sum()) for mask in painter.masks[100:]]
+    expected = [start, *left, left[-1]]
+    for k in range(1, len(expected)):
+        if expected[k - 1] - expected[k] < 0.01 * expected[k - 1]:
+            expected = expected[: k + 1]
+            break
+    assert expected[-1] == ends
+    assert sizes[:-1] == expected[:-1], "what each refining pass hid"
+    assert sizes[-1] == expected[-1] == found.mask.sum(), (
+        "and one pass more, of the final mask, for map and healthy image"
+    )
+    assert found.trace.facts["passes"] == 100 + len(sizes)
+
+
+def test_refinement_that_empties_the_mask_ends(monkeypatch):
+    off = refining([0])
+    found, painter = find(monkeypatch, off, gamma_score=1e9)
+    assert not found.mask.any()
+    assert len(painter.masks) == 102
+
+
+def test_healthy_is_painted_inside_the_mask_alone(monkeypatch):
+    found, _ = find(monkeypatch, lambda mask, number: 0.1 + 2.4 * LESION[None])
+    subject = scan()
+    np.testing.assert_array_equal(found.healthy[:, ~found.mask], subject.image[:, ~found.mask])
+    np.testing.assert_allclose(found.healthy[:, LESION], subject.image[:, LESION] + 2.5, rtol=1e-5)
+
+
+def test_channels_count_alike(monkeypatch):
+    """Two sequences: the error is their mean, and the painter sees both masked and both high-frequency images."""
+    subject = scan(2)
+    off = np.stack([FIXED[0], 3 * FIXED[0]])
+    found, painter = find(monkeypatch, lambda mask, number: off, subject)
+    np.testing.assert_allclose(found.map, squared(subject, off), rtol=1e-6)
+    assert painter.inputs[0].shape[0] == 4
+    np.testing.assert_allclose(found.map[BRAIN], 5 * squared(scan(), FIXED)[BRAIN], rtol=1e-3, atol=1e-5)
+
+
+def test_what_the_network_is_shown(monkeypatch):
+    """Noise in the mask, the scan elsewhere, and high frequencies of the whole grid at the scan's spacing; new noise every pass."""
+    subject = scan()
+    _, painter = find(monkeypatch, fixed)
+    x_f = high_pass(torch.tensor(subject.image), subject.spacing).numpy()
+    hidden = []
+    for given, mask in zip(painter.inputs, painter.masks, strict=True):
+        np.testing.assert_allclose(
+            painter.back(given[1:]), x_f * (painter.back(np.ones_like(given[1:])) > 0), atol=1e-6
+        )
+        np.testing.assert_array_equal(painter.back(given[:1])[:, ~mask], subject.image[:, ~mask])
+        hidden.append(painter.back(given[:1])[0][mask])
+    noise = np.concatenate(hidden)
+    assert abs(noise.mean()) < 0.02
+    assert abs(noise.std() - 1) < 0.02
+    assert len(np.unique(noise)) > 0.99 * noise.size
+    other = find(monkeypatch, fixed, seed=1)[1]
+    assert not np.array_equal(other.inputs[0], painter.inputs[0])
+    assert np.array_equal(find(monkeypatch, fixed)[1].inputs[7], painter.inputs[7])
+
+
+def test_a_cutoff_of_its_own(monkeypatch):
+    _, painter = find(monkeypatch, fixed, cutoff=0.2)
+    x_f = high_pass(torch.tensor(scan().image), (2.0,) * 3, 0.2).numpy()
+    np.testing.assert_allclose(painter.inputs[0][1:], painter.cut(x_f), atol=1e-6)
+
+
+@pytest.mark.parametrize("step_percent", [0.0, 0.2, 60, -1])
+def test_steps_that_make_no_curve_are_refused(step_percent):
+    with pytest.raises(BadCall, match="step_percent"):
+        IterMask3D(width=2, step_percent=step_percent)
+
+
+# --- what it learns from -------------------------------------------------------------------------------------------
+
+
+def learning(monkeypatch, cohort=None, validation=None, **arguments):
+    """The sample and loss functions, and all else, that `learn` hands to the training loop."""
+    held = {}
+
+    def spy(net, sample, loss, size, recipe, **more):
+        held.update(net=net, sample=sample, loss=loss, size=size, recipe=recipe, **more)
+        return Trained()
+
+    monkeypatch.setattr(itermask3d, "train", spy)
+    method = IterMask3D(width=2, **arguments)
+    method.learn(cohort or phantoms(0, 1, 2), validation, generator(0), Job())
+    return held
+
+
+def test_a_sample_is_noise_in_a_blob(monkeypatch):
+    sample = learning(monkeypatch, rotation=0.0)["sample"]
+    for seed in range(4):
+        one = sample(1, generator(seed))
+        x, given, brain = one["x"], one["input"], one["brain"]
+        assert given.shape == (2, *x.shape[1:])
+        assert brain.shape == x.shape
+        assert all(n % 16 == 0 for n in x.shape[1:])
+        hidden = given[:1] != x
+        assert hidden.any()
+        assert not (hidden & ~brain).any()
+        assert hidden.sum() < brain.sum()
+        low, high = box(phantom(1).brain, size=x.shape[1:])
+        edges = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        expected = high_pass(torch.tensor(phantom(1).image), (5.0,) * 3)[(slice(None), *edges)]
+        torch.testing.assert_close(given[1:], expected)
+        torch.testing.assert_close(x, torch.tensor(phantom(1).image)[(slice(None), *edges)])
+    assert torch.equal(sample(1, generator(9))["input"], sample(1, generator(9))["input"])
+    assert not torch.equal(sample(1, generator(9))["input"], sample(1, generator(8))["input"])
+
+
+def test_all_samples_have_one_shape_that_holds_every_brain(monkeypatch):
+    held = learning(monkeypatch, phantoms(0, 1, 2), phantoms(3))
+    shapes = {tuple(held["sample"](i, generator(i))["x"].shape) for i in range(3)}
+    assert len(shapes) == 1
+    assert all(
+        int(held["sample"](i, generator("a", i))["brain"].sum()) > 0.98 * phantom(i).brain.sum() for i in range(3)
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_masks_is_the_whole_brain(monkeypatch, share):
+    sample = learning(monkeypatch, whole_brain=share, rotation=0.0)["sample"]
+    whole = []
+    for seed in range(60):
+        one = sample(0, generator("share", seed))
+        whole.append(bool(((one["input"][:1] != one["x"]) == one["brain"]).all()))
+    assert abs(np.mean(whole) - share) < 0.2
+    assert share != 1 or all(whole)
+    assert share != 0 or not any(whole)
+
+
+def test_flips_and_rotations_come_as_often_as_asked(monkeypatch):
+    plainly = learning(monkeypatch, rotation=0.0)["sample"](0, generator(0))["x"]
+    for name in ("flip", "rotation"):
+        for chance in (0.0, 0.4, 1.0):
+            sample = learning(monkeypatch, **{"rotation": 0.0, name: chance})["sample"]
+            changed = [not torch.equal(sample(0, generator(name, s))["x"], plainly) for s in range(40)]
+            assert abs(np.mean(changed) - chance) < 0.25, (name, chance)
+
+
+def test_loss_counts_the_brain_alone(monkeypatch):
+    loss = learning(monkeypatch)["loss"]
+    brain = torch.zeros(2, 1, 2, 3, 4, dtype=torch.bool)
+    brain[0, 0, 0, 1] = True
+    brain[1, 0, 1, 2, :2] = True
+    x = torch.zeros(2, 1, 2, 3, 4)
+    off = torch.where(brain, 2.0, 100.0)
+    assert float(loss(lambda given: off, {"input": x, "x": x, "brain": brain})) == pytest.approx(4.0)
+    assert float(loss(lambda given: torch.where(brain, 0.0, 9.0), {"input": x, "x": x, "brain": brain})) == 0
+
+
+def test_validation_is_the_same_every_time_and_looks_at_both_kinds_of_masks(monkeypatch):
+    held = learning(monkeypatch, phantoms(0, 1), phantoms(2, 3))
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, given):
+            seen.append(given.clone())
+            return given[:, :1]
+
+    with torch.inference_mode():
+        first = held["validate"](Spy())
+        torch.manual_seed(4)
+        assert held["validate"](Spy()) == first
+    assert len(seen) == 8
+    assert all(torch.equal(a, b) for a, b in zip(seen[:4], seen[4:], strict=True))
+    brains = [int(phantom(n).brain.sum()) for n in (2, 3)]
+    sizes = [int((given[0, 0] != 0).sum()) for given in seen[:4]]
+    assert sizes[0] > 0
+    assert sizes[1] >= 0.98 * brains[0]
+    assert learning(monkeypatch)["validate"] is None
+
+
+def test_recipe_and_settings_are_the_arguments(monkeypatch):
+    held = learning(monkeypatch, steps=77, batch=3, lr=0.02, final=0.3)
+    recipe = held["recipe"]
+    assert (recipe.steps, recipe.batch, recipe.lr, recipe.final) == (77, 3, 0.02, 0.3)
+    assert held["size"] == 3
+    assert held["settings"]["width"] == 2
+    assert held["settings"]["spacing"] == [5.0, 5.0, 5.0]
+
+
+def test_small_boxes_are_not_trained_in_bfloat16(monkeypatch):
+    """torch's CPU kernel reads unset memory there: weights would be random, or NaN."""
+    assert learning(monkeypatch)["job"].precision == "float32"
+    wide = [phantom(n, shape=(48, 40, 36)) for n in range(2)]
+    assert learning(monkeypatch, Cohort(wide))["job"].precision == "auto"
+
+
+def test_a_scan_with_more_channels_than_the_network_is_refused():
+    both = phantom(0)
+    two = both.with_(image=np.concatenate([both.image] * 2), sequences=("T1w", "FLAIR"))
+    with pytest.raises(BadInput, match="channels=2"):
+        IterMask3D(width=2).fit(Cohort([two]))
