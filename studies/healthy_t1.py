@@ -135,8 +135,16 @@ def summary(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lines = []
     for case in dict.fromkeys(row["case"] for row in table):
         own = [row for row in table if row["case"] == case]
-        line: dict[str, Any] = {"case": case, "n": len(own), "mask_ml_median": np.median([r["mask_ml"] for r in own]), "mask_ml_worst": max(r["mask_ml"] for r in own)}
-        line |= {"volume_ml_median": np.median([r["volume_ml"] for r in own]), "mean_error_median": np.median([r["mean_error"] for r in own])}
+        line: dict[str, Any] = {
+            "case": case,
+            "n": len(own),
+            "mask_ml_median": np.median([r["mask_ml"] for r in own]),
+            "mask_ml_worst": max(r["mask_ml"] for r in own),
+        }
+        line |= {
+            "volume_ml_median": np.median([r["volume_ml"] for r in own]),
+            "mean_error_median": np.median([r["mean_error"] for r in own]),
+        }
         if "dice_own_mask" in own[0]:
             line |= {
                 "lesion_ml_median": np.median([r["lesion_ml"] for r in own]),

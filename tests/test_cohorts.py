@@ -67,6 +67,7 @@ def test_bids_sessions_runs_and_masks(tmp_path: Path) -> None:
     }
     assert cohort.subjects == ("sub-01",) * 3 + ("sub-02",)
     assert open_cohort(tmp_path, where={"group": "patient"}).ids == ("sub-02",)
+    assert len(open_cohort(tmp_path, where={"subject": "sub-01"})) == 3
     refused("no column 'site'", tmp_path, where={"site": "1"})
     assert all(part.subjects[0] != "sub-01" or len(part) == 3 for part in cohort.split(1, 1))
 

@@ -327,7 +327,7 @@ def test_presets_by_name_and_described() -> None:
         "reorient()",
         "extract(how='auto')",
         "n4()",
-        "register(template='/a/t.nii.gz')",
+        "register(template='t.nii.gz')",
         "resample(spacing=4.0)",
         "crop_or_pad(size_mm=(200.0, 200.0, 200.0))",
         "zscore(k=3.0)",
@@ -611,7 +611,10 @@ def moved_by(template: Scan, known: Any, on: Grid) -> Scan:
     return scan.with_(history=(), id="moved")
 
 
-def test_a_known_affine_is_found_and_undone(template: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", space.REGISTRATIONS)
+def test_a_known_affine_is_found_and_undone(by: str, template: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by == "greedy":
+        pytest.importorskip("picsl_greedy", reason="greedy is an extra: pip install 'anomri[reg]'")
     monkeypatch.setattr(space, "REGISTER_MM", 4.0)
     known = np.eye(4)
     known[:3, :3] = grid(oblique=14, spacing=(1.0, 1.0, 1.0)).affine[:3, :3] @ np.diag([0.92, 1.05, 0.95])
@@ -619,7 +622,7 @@ def test_a_known_affine_is_found_and_undone(template: Scan, monkeypatch: pytest.
     known[:3, 3] = (14.0, -20.0, 9.0)
     on = grid("LPS", shape=(54, 60, 50), spacing=(3.6, 3.9, 4.2))
     scan = moved_by(template, known, on)
-    found = space.register(scan, template)
+    found = space.register(scan, template, by)
     assert found.grid.same(template.grid)
     change = found.history[-1]
     assert isinstance(change, Moved)
@@ -631,9 +634,17 @@ def test_a_known_affine_is_found_and_undone(template: Scan, monkeypatch: pytest.
     spot = np.linalg.norm(world(template.grid) - (30.0, -20.0, 20.0), axis=-1) < 14
     here = (known @ [30.0, -20.0, 20.0, 1.0])[:3]
     assert np.linalg.norm(world(on)[space.to_native(found, spot, "mask")].mean(axis=0) - here) < 2
-    again = space.register(scan, template)
+    again = space.register(scan, template, by)
     assert again.image.tobytes() == found.image.tobytes()
     assert np.array_equal(again.history[-1].world, change.world)  # type: ignore[union-attr]
+
+
+def test_an_unknown_registration_and_a_missing_extra_are_told(template: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadCall, match="unknown registration 'ants'; known: greedy, simpleitk"):
+        space.register(template, template, "ants")
+    monkeypatch.setitem(sys.modules, "picsl_greedy", None)
+    with pytest.raises(BadInput, match="pip install 'anomri\\[reg\\]'"):
+        space.register(template, template, "greedy")
 
 
 def test_a_template_may_be_a_file(template: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from anomri.cohort import Cohort
 from anomri.errors import AnomriError, BadCall, BadInput, NotFitted
 from anomri.method import Method
 from anomri.methods import METHODS, load, make, method_class
-from anomri.scan import Detection, Scan
+from anomri.scan import Detection, Finding, Scan
 from anomri.train import Job
 from helpers import phantom, phantoms
 
@@ -111,6 +111,7 @@ def test_says_what_it_is(cls):
     assert 1990 < cls.year < 2100
     assert str(cls.year) in inspect.getmodule(cls).__doc__
     assert cls.dimensions in ("2D", "3D")
+    assert cls.map_unit
     assert not inspect.isabstract(cls)
     assert not cls.__subclasses__(), "a class that can be built is never subclassed"
 
@@ -255,6 +256,21 @@ def test_map_lies_on_the_scan_is_finite_and_zero_outside_the_brain(untouched):
         if found.trace is not None:
             assert found.trace.order.shape == scan.grid.shape
             assert np.isfinite(found.trace.tau).all()
+
+
+def test_what_find_returns_outside_the_brain_is_cut_off(cls, fitted, monkeypatch):
+    scan = phantom(8)
+    everywhere = Finding(np.full(scan.grid.shape, 2.0, dtype=np.float32), np.ones(scan.grid.shape, dtype=bool))
+    monkeypatch.setattr(cls, "find", lambda self, scan, rng: everywhere)
+    found = fitted.detect(scan)
+    assert np.array_equal(found.map, np.where(scan.brain, 2.0, 0.0))
+    assert np.array_equal(found.mask, scan.brain)
+    assert found.score == found.scores["mean_error"] == 2.0
+    everywhere.map[3, 4, 5] = np.nan  # outside the brain: no harm
+    fitted.detect(scan)
+    everywhere.map[16, 20, 18] = np.nan
+    with pytest.raises(BadInput, match=r"phantom-08.*NaN"):
+        fitted.detect(scan)
 
 
 def test_scores_are_finite_and_say_what_was_used(fitted, untouched):

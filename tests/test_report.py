@@ -425,3 +425,14 @@ def test_tau_curve_marks_the_stops() -> None:
     axes = figures.tau_curve(d.trace).axes[0]
     assert {float(line.get_xdata()[0]) for line in axes.lines if list(line.get_ydata()) == [0, 1]} == {95.0, 90.0}
     assert axes.get_ylim()[1] == pytest.approx(2.5 * d.trace.facts["stops"]["mask"]["tau"])
+
+
+def test_the_training_curve_marks_the_weights_that_are_kept(tmp_path: Path) -> None:
+    log = [{"step": 10 * n, "loss": 1 / n, "validation": abs(n - 3) + 0.5} for n in range(1, 6)]
+    axes = figures.training_curve(log).axes[0]
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.lines}
+    assert lines["training"].tolist() == [[row["step"], row["loss"]] for row in log]
+    assert [30, 0.5] in [line.tolist()[0] for line in lines.values() if len(line) == 1]
+    assert "step 30" in axes.texts[0].get_text()
+    figures.save(figures.training_curve([{"step": 1, "loss": 2.0}]), tmp_path / "curve.png", dpi=50)
+    assert (tmp_path / "curve.png").stat().st_size > 1000

@@ -259,7 +259,7 @@ def _header(path: Path, stream: io.BufferedIOBase) -> Any:
     sizes_mm = [float(z) for z in header["pixdim"][1:4]]
     if not all(abs(z) > 0 for z in sizes_mm):
         told = " x ".join(f"{z:.4g}" for z in sizes_mm)
-        raise BadInput(f"'{path}': voxel size {told} mm must be above 0; set the true size in the header")
+        raise BadInput(f"'{path}': voxel size {told} mm has a zero; set the true size in the header")
     if not 0 <= float(header["vox_offset"]) < 2**40:
         raise BadInput(
             f"'{path}': its header is damaged (voxels begin at byte {header['vox_offset']}); convert it again"

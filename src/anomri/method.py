@@ -92,7 +92,9 @@ class Method(ABC):
             raise BadCall("no healthy scan to fit on; the cohort is empty")
         both = set(healthy.ids) & set(validation.ids if validation else ())
         if both:
-            raise BadCall(f"scan '{min(both)}' is both among the scans to fit and to validate on ({len(both)} are); split the cohort")
+            raise BadCall(
+                f"scan '{min(both)}' is both among the scans to fit and to validate on ({len(both)} are); split the cohort"
+            )
         healthy = healthy.map(_without_truth).kept()
         validation = validation.map(_without_truth).kept() if validation else None
         first = healthy[0]
@@ -103,7 +105,9 @@ class Method(ABC):
                     "preprocess all scans alike (cohort.map(*preset(...)))"
                 )
             if not scan.brain.any():
-                raise BadInput(f"scan '{scan.id}': its brain mask is empty; check the brain extraction or leave the scan out")
+                raise BadInput(
+                    f"scan '{scan.id}': its brain mask is empty; check the brain extraction or leave the scan out"
+                )
         job = job or Job()
         facts = self.learn(healthy, validation, generator(seed, "fit"), job)
         self.data = {
@@ -133,7 +137,15 @@ class Method(ABC):
             scores.append(dict(detection.scores))
         self.threshold = healthy_threshold(maps, rate)
         reference = {name: sorted(s[name] for s in scores) for name in scores[0]}
-        self.data = {**self.data, "calibration": {"scans": len(healthy), "rate": rate, "digest": healthy.digest(), "healthy_scores": reference}}
+        self.data = {
+            **self.data,
+            "calibration": {
+                "scans": len(healthy),
+                "rate": rate,
+                "digest": healthy.digest(),
+                "healthy_scores": reference,
+            },
+        }
         return self
 
     @final
@@ -143,19 +155,29 @@ class Method(ABC):
         Raises `NotFitted` before `fit`, `BadInput` where the scan was not preprocessed as the scans of `fit` were.
         """
         if not self.fitted:
-            raise NotFitted(f"{self.name} has not learned yet; call fit(healthy), or load weights with anomri.load(folder)")
+            raise NotFitted(
+                f"{self.name} has not learned yet; call fit(healthy), or load weights with anomri.load(folder)"
+            )
         spacing, sequences = self.data["spacing_mm"], self.data["sequences"]
         if not np.allclose(scan.spacing, spacing, rtol=0.01):
-            raise BadInput(f"scan '{scan.id}' has {_mm(scan)}, the model was fitted at {' x '.join(f'{s:g}' for s in spacing)} mm; run preprocess.run(method.pipeline(), scan) first")
+            raise BadInput(
+                f"scan '{scan.id}' has {_mm(scan)}, the model was fitted at {' x '.join(f'{s:g}' for s in spacing)} mm; run preprocess.run(method.pipeline(), scan) first"
+            )
         if len(scan.sequences) != len(sequences):
-            raise BadInput(f"scan '{scan.id}' has {len(scan.sequences)} channels ({', '.join(scan.sequences)}), the model needs {', '.join(sequences)}")
+            raise BadInput(
+                f"scan '{scan.id}' has {len(scan.sequences)} channels ({', '.join(scan.sequences)}), the model needs {', '.join(sequences)}"
+            )
         if not scan.brain.any():
-            raise BadInput(f"scan '{scan.id}': its brain mask is empty; check the brain extraction (--brain gives a mask)")
+            raise BadInput(
+                f"scan '{scan.id}': its brain mask is empty; check the brain extraction (--brain gives a mask)"
+            )
         begun = time.perf_counter()
         finding = self.find(_without_truth(scan), generator(seed, "detect"))
         error = np.where(scan.brain, finding.map, 0).astype(np.float32)
         if not np.isfinite(error).all():
-            raise BadInput(f"scan '{scan.id}': {self.name} gave a map with NaN or infinite values; check the scan's intensities")
+            raise BadInput(
+                f"scan '{scan.id}': {self.name} gave a map with NaN or infinite values; check the scan's intensities"
+            )
         mask = finding.mask
         if mask is None and self.threshold is not None:
             mask = error > self.threshold
@@ -224,13 +246,17 @@ class Method(ABC):
         tensors = files.read_tensors(path)
         sha = files.sha256(path)
         if about.get("weights_sha256") not in (None, sha):
-            raise BadInput(f"weights '{path}' have hash {sha[:12]}, model.json says {str(about['weights_sha256'])[:12]}; copy the model folder again")
+            raise BadInput(
+                f"weights '{path}' have hash {sha[:12]}, model.json says {str(about['weights_sha256'])[:12]}; copy the model folder again"
+            )
         for part, net in self.networks().items():
             own = {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
             try:
                 net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in own.items()})
             except RuntimeError as error:
-                raise BadInput(f"weights '{path}' do not fit {self.name} with its arguments in model.json: {str(error).splitlines()[-1].strip()}") from error
+                raise BadInput(
+                    f"weights '{path}' do not fit {self.name} with its arguments in model.json: {str(error).splitlines()[-1].strip()}"
+                ) from error
         self.preset, self.preset_arguments = about["preset"], about["preset_arguments"]
         self.threshold, self.data, self.weights_sha256 = about["threshold"], about["data"], sha
         return self

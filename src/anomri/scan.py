@@ -203,8 +203,8 @@ class Scan:
 class Trace:
     """How a mask came to be (IterMask3D).
 
-    `order (I, J, K)` uint8: the step at which a voxel last left the mask, 0 outside the brain; `order >= t` is the mask
-    of step t. `tau`: the threshold of each step, squared normalised intensity. `facts`: fit, R2, stops.
+    `order (I, J, K)` uint8: the last step at which a voxel was in the mask, 0 outside the brain; inside it, `order >= t` is
+    what is masked at step t or comes back later: the mask of step t itself where no voxel comes back. `tau`: the threshold of each step, squared normalised intensity. `facts`: fit, R2, stops.
     """
 
     order: NDArray[np.uint8]

@@ -280,21 +280,20 @@ def _group(device: torch.device) -> Iterator[_Group]:
         # torchrun holds the store itself; without it the first process does. Each training has names of its own in it.
         host = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         if not _STORES:
-            _STORES.append(torch.distributed.TCPStore(address, port, world, host))
-        store = torch.distributed.PrefixStore(f"anomri-{next(_TRAININGS)}", _STORES[0])
+            _STORES.append(torch.distributed.TCPStore(address, port, world, host))  # type: ignore[attr-defined]
+        store = torch.distributed.PrefixStore(f"anomri-{next(_TRAININGS)}", _STORES[0])  # type: ignore[attr-defined]
         torch.distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=world
         )
-    try:
-        yield _Group(rank, world)
-        if own:
-            torch.distributed.barrier()
-    finally:
-        if own:
-            torch.distributed.destroy_process_group()
+    yield _Group(rank, world)
+    if own:
+        # All leave together, and while the interpreter is whole: gloo aborts a process that ends with its threads alive.
+        # Not after an error, which ends the process anyway: the others may still wait in the group.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
-_STORES: list[torch.distributed.TCPStore] = []
+_STORES: list[Any] = []
 _TRAININGS = itertools.count()
 
 

@@ -65,13 +65,27 @@ StripOption = Annotated[
 ]  # fmt: skip
 N4Option = Annotated[
     bool | None,
-    option("--n4/--no-n4", panel=PREPARING, show_default=False, help="Correct the bias field by N4. Default: as the model was trained."),
+    option("--n4/--no-n4", panel=PREPARING, show_default=False, help="Correct the bias field by N4. Default: as the model, or else the paper, has it."),
 ]  # fmt: skip
 RegisterOption = Annotated[
     bool | None,
     option(
         "--register/--no-register", panel=PREPARING, show_default=False,
-        help="Register affinely to MNI152. Default: as the model was trained.",
+        help="Register affinely to MNI152, or to --template. Default: as the model, or else the paper, has it.",
+    ),
+]  # fmt: skip
+TemplateOption = Annotated[
+    Path | None,
+    option(
+        "--template", metavar="FILE", panel=PREPARING, show_default=False,
+        help="Skull-stripped template to register to, instead of MNI152.",
+    ),
+]  # fmt: skip
+RegisterByOption = Annotated[
+    str | None,
+    option(
+        "--register-by", metavar="NAME", panel=PREPARING, show_default=False,
+        help="simpleitk (default), or greedy (faster; pip install 'anomri\\[reg]').",
     ),
 ]  # fmt: skip
 SpacingOption = Annotated[
@@ -192,10 +206,24 @@ def parts_of(whole: Cohort, split: Path | None, validate: int, seed: int) -> dic
     return {name: whole.only(row["id"] for row in rows if row["split"] == name) for name in PARTS}
 
 
-def pipeline_of(method: Method, strip: str, n4: bool | None = None, register: bool | None = None) -> tuple[Step, ...]:
-    """The preprocessing that a method needs, with what the command line changes."""
-    changes = {k: v for k, v in (("n4", n4), ("register", register)) if v is not None}
-    return method.pipeline(strip=checked_strip(strip), **changes)
+def pipeline_of(method: Method, strip: str, **changes: Any) -> tuple[Step, ...]:
+    """The preprocessing that a method needs, with what the command line changes (`registration_of`, n4); None changes nothing."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return method.pipeline(strip=checked_strip(strip), **given)
+
+
+def registration_of(register: bool | None, template: Path | None, by: str | None) -> dict[str, Any]:
+    """A preset's arguments for --register, --template and --register-by; raises `BadCall` where they do not go together."""
+    from anomri.preprocess.space import REGISTRATIONS
+
+    if template is not None and register is False:
+        raise BadCall("--template registers to a file, --no-register does not register; leave one out")
+    if template is not None and not template.is_file():
+        raise BadCall(f"template '{template}' does not exist; name a skull-stripped NIfTI image")
+    if by is not None and by not in REGISTRATIONS:
+        raise unknown("registration", by, REGISTRATIONS)
+    where = str(template) if template is not None else register
+    return {name: value for name, value in (("register", where), ("register_by", by)) if value is not None}
 
 
 def checked_strip(strip: str) -> str:

@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anomri.cli.choosing import (
-    PREPARING,
     RUNNING,
     SCANS,
     DeviceOption,
     JsonOption,
+    N4Option,
     QuietOption,
+    RegisterByOption,
+    RegisterOption,
     SeedOption,
     SequenceOption,
     SpacingOption,
     SplitOption,
     StripOption,
+    TemplateOption,
     WhereOption,
     opened,
     option,
     parts_of,
     pipeline_of,
+    registration_of,
     settings_of,
 )
 from anomri.cli.terminal import print_json, progress, remarks
@@ -78,13 +82,10 @@ def fit(
     where: WhereOption = None,
     spacing: SpacingOption = None,
     strip: StripOption = "auto",
-    n4: Annotated[
-        bool, option("--n4", panel=PREPARING, help="Correct the bias field by N4, here and whenever the model is used.")
-    ] = False,
-    register: Annotated[
-        bool,
-        option("--register", panel=PREPARING, help="Register affinely to MNI152, here and whenever the model is used."),
-    ] = False,
+    n4: N4Option = None,
+    register: RegisterOption = None,
+    template: TemplateOption = None,
+    register_by: RegisterByOption = None,
     minutes: Annotated[
         float | None,
         option(
@@ -108,14 +109,15 @@ def fit(
     """
     from anomri import files
     from anomri.cohort import Cohort
+    from anomri.report import figures
     from anomri.train import Job, pick_device, processes
 
     with remarks(quiet) as say:
         built = _built(method, settings)
         built.preset_arguments = {
             "spacing": spacing or 1.0,
-            **({"n4": True} if n4 else {}),
-            **({"register": True} if register else {}),
+            **({} if n4 is None else {"n4": n4}),
+            **registration_of(register, template, register_by),
         }
         pipeline = pipeline_of(built, strip)
         pick_device(device)
@@ -164,6 +166,8 @@ def fit(
             rows = [{"id": id, "split": name} for name, part in parts.items() for id in part.ids]
             files.write_table(out / "split.tsv", rows, ["id", "split"])
             built.save(out, half=half)
+            if built.data.get("log"):
+                figures.save(figures.training_curve(built.data["log"]), out / "training" / "curve.png")
             state = "finished" if built.data.get("finished", True) else "paused; the same command goes on"
             say(f"Wrote {out} ({state}; which scans were used for what: {out / 'split.tsv'})")
             if as_json:

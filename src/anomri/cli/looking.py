@@ -20,16 +20,19 @@ from anomri.cli.choosing import (
     N4Option,
     OverwriteOption,
     QuietOption,
+    RegisterByOption,
     RegisterOption,
     SeedOption,
     SequenceOption,
     ShardOption,
     SpacingOption,
     StripOption,
+    TemplateOption,
     WhereOption,
     checked_strip,
     option,
     pipeline_of,
+    registration_of,
     scans_of,
     shard_of,
 )
@@ -80,6 +83,8 @@ def detect(
     strip: StripOption = "auto",
     n4: N4Option = None,
     register: RegisterOption = None,
+    template: TemplateOption = None,
+    register_by: RegisterByOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     precision: Annotated[
@@ -114,7 +119,7 @@ def detect(
         scans = scans_of(scan, image, cohort, sequence, brain, id, where)
         method = load(model)
         method.device, method.precision = device, precision
-        pipeline = pipeline_of(method, strip, n4, register)
+        pipeline = pipeline_of(method, strip, n4=n4, **registration_of(register, template, register_by))
         _tell_odd(method, scans, say)
         with progress(quiet, "Looking", len(range(part[0] - 1, len(scans), max(part[1], 1)))) as told:
             done = 0
@@ -280,24 +285,10 @@ def preprocess(
     ] = "itermask3d",
     spacing: SpacingOption = None,
     strip: StripOption = "auto",
-    n4: Annotated[
-        bool | None,
-        option(
-            "--n4/--no-n4",
-            panel=PREPARING,
-            show_default=False,
-            help="Correct the bias field by N4. Default: as in the paper.",
-        ),
-    ] = None,
-    register: Annotated[
-        bool | None,
-        option(
-            "--register/--no-register",
-            panel=PREPARING,
-            show_default=False,
-            help="Register affinely to MNI152. Default: as in the paper.",
-        ),
-    ] = None,
+    n4: N4Option = None,
+    register: RegisterOption = None,
+    template: TemplateOption = None,
+    register_by: RegisterByOption = None,
     shard: ShardOption = "1/1",
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -313,7 +304,12 @@ def preprocess(
 
     with remarks(quiet) as say:
         part = shard_of(shard)
-        given = {"strip": checked_strip(strip), "spacing": spacing, "n4": n4, "register": register}
+        given = {
+            "strip": checked_strip(strip),
+            "spacing": spacing,
+            "n4": n4,
+            **registration_of(register, template, register_by),
+        }
         pipeline = steps.preset(preset, **{k: v for k, v in given.items() if v is not None})
         scans = scans_of(scan, image, cohort, sequence, brain, id, where)
         with progress(quiet, "Preprocessing", len(scans)) as told:

@@ -46,15 +46,27 @@ def load(folder: str | Path) -> Method:
     if not place.exists() and str(folder) in shipped():
         place = WEIGHTS / str(folder)
     if not (place / "model.json").is_file():
-        raise BadInput(f"'{folder}' is not a model folder (no model.json); name one that 'anomri fit' wrote, or a shipped one: {', '.join(shipped()) or 'none'}")
+        raise BadInput(
+            f"'{folder}' is not a model folder (no model.json); name one that 'anomri fit' wrote, or a shipped one: {', '.join(shipped()) or 'none'}"
+        )
     about = files.read_json(place / "model.json")
     if about.get("format", FORMAT) != FORMAT:
-        raise BadInput(f"'{place / 'model.json'}' has format {about['format']}, this version reads {FORMAT}; update anomri")
-    missing = [key for key in ("format", "method", "arguments", "preset", "preset_arguments", "threshold", "data") if key not in about]
+        raise BadInput(
+            f"'{place / 'model.json'}' has format {about['format']}, this version reads {FORMAT}; update anomri"
+        )
+    missing = [
+        key
+        for key in ("format", "method", "arguments", "preset", "preset_arguments", "threshold", "data")
+        if key not in about
+    ]
     if missing:
-        raise BadInput(f"'{place / 'model.json'}' lacks {', '.join(missing)}; it was not written by anomri, or is damaged")
+        raise BadInput(
+            f"'{place / 'model.json'}' lacks {', '.join(missing)}; it was not written by anomri, or is damaged"
+        )
     if not isinstance(about["arguments"], dict):
-        raise BadInput(f"'{place / 'model.json'}': arguments are {about['arguments']!r}, need an object of names and values")
+        raise BadInput(
+            f"'{place / 'model.json'}': arguments are {about['arguments']!r}, need an object of names and values"
+        )
     try:
         return make(about["method"], **about["arguments"]).take(place, about)
     except BadCall as error:

@@ -78,7 +78,9 @@ class IterMask3D(Method):
         self.steps, self.batch, self.lr, self.final = steps, batch, lr, final
         self.gamma_mask, self.gamma_score, self.step_percent = gamma_mask, gamma_score, step_percent
         if not 0.4 <= step_percent <= 50:
-            raise BadCall(f"step_percent is {step_percent:g}, needs to be from 0.4 to 50 (a step is counted in one byte)")
+            raise BadCall(
+                f"step_percent is {step_percent:g}, needs to be from 0.4 to 50 (a step is counted in one byte)"
+            )
         self.net: nn.Module = self._network()
 
     def _network(self) -> ResidualUNet:
@@ -113,7 +115,11 @@ class IterMask3D(Method):
             low, high = box(brain.numpy(), size=size)
             noise = torch.randn(x.shape, generator=rng)
             x_m = torch.where(m, noise, x)
-            return {"input": cut(torch.cat([x_m, x_f]), low, high), "x": cut(x, low, high), "brain": cut(brain[None], low, high)}
+            return {
+                "input": cut(torch.cat([x_m, x_f]), low, high),
+                "x": cut(x, low, high),
+                "brain": cut(brain[None], low, high),
+            }
 
         def loss(net: nn.Module, batch: Sample) -> Tensor:
             off = (net(batch["input"]).float() - batch["x"]).square() * batch["brain"]
@@ -131,13 +137,18 @@ class IterMask3D(Method):
 
         recipe = Recipe(self.steps, self.batch, self.lr, self.final)
         settings = {
-            **{name: getattr(self, name) for name in ("width", "dropout", "channels", "cutoff", "whole_brain", "rotation", "flip")},
+            **{
+                name: getattr(self, name)
+                for name in ("width", "dropout", "channels", "cutoff", "whole_brain", "rotation", "flip")
+            },
             "spacing": [round(s, 4) for s in healthy[0].spacing],
             "healthy": healthy.digest(),
             "validation": validation.digest() if validation else None,
         }
         judge = validate if validation else None
-        done = train(self.net, sample, loss, len(healthy), recipe, seed=seed, validate=judge, settings=settings, job=job)
+        done = train(
+            self.net, sample, loss, len(healthy), recipe, seed=seed, validate=judge, settings=settings, job=job
+        )
         self.net.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return {"best_step": done.best_step, "finished": done.done, "log": done.log}
 
@@ -160,7 +171,10 @@ class IterMask3D(Method):
                 error = look.error(mask)
         # Phase 2: from the whole brain once more, at the tau where the curve bends.
         curve = bend(taus)
-        ends = {name: stop(taus, curve.slope, gamma) for name, gamma in (("mask", self.gamma_mask), ("score", self.gamma_score))}
+        ends = {
+            name: stop(taus, curve.slope, gamma)
+            for name, gamma in (("mask", self.gamma_mask), ("score", self.gamma_score))
+        }
         masks = {name: self._refine(look, first, end) for name, end in ends.items()}
         final = masks["mask"]
         healthy, error = look.paint(final)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from anomri import files
 from anomri.errors import BadCall, unknown
 from anomri.preprocess import brain, intensity, space
 from anomri.scan import Scan
@@ -30,6 +32,7 @@ def itermask3d(
     strip: brain.How = "auto",
     n4: bool = False,
     register: bool | str = False,
+    register_by: str = "simpleitk",
     k: float = 3.0,
     field_mm: float = 192.0,
 ) -> tuple[Step, ...]:
@@ -41,6 +44,7 @@ def itermask3d(
     strip : how the brain is found, where no mask is given (`brain.extract`)
     n4 : correct the bias field
     register : to MNI152, or to the stripped template at this path
+    register_by : "simpleitk" or "greedy" (`space.register`)
     k : voxels within `k` SD make mean and SD: 3 in the paper's second version, 2 in its first
     field_mm : edge of the field of view
     """
@@ -48,25 +52,27 @@ def itermask3d(
         space.reorient,
         partial(brain.extract, how=strip),
         *((intensity.n4,) if n4 else ()),
-        *_registered(register),
+        *_registered(register, register_by),
         partial(space.resample, spacing=spacing),
         partial(space.crop_or_pad, size_mm=(field_mm,) * 3),
         partial(intensity.zscore, k=k),
     )
 
 
-def behrendt(*, strip: brain.How = "auto", n4: bool = True, register: bool | str = True) -> tuple[Step, ...]:
+def behrendt(
+    *, strip: brain.How = "auto", n4: bool = True, register: bool | str = True, register_by: str = "simpleitk"
+) -> tuple[Step, ...]:
     """Behrendt's thesis, section 3.2: 1 mm, registered, stripped, N4, 192 x 192 x 160, 99th percentile to [0, 1], halved,
     15 slices off top and bottom: 96 x 96 x 50 at 2 mm. The template is MNI152 here, SRI24 in the thesis.
 
     Parameters
     ----------
-    strip, n4, register : as in `itermask3d`
+    strip, n4, register, register_by : as in `itermask3d`
     """
     return (
         space.reorient,
         partial(brain.extract, how=strip),
-        *_registered(register),
+        *_registered(register, register_by),
         partial(space.resample, spacing=1.0),
         *((intensity.n4,) if n4 else ()),
         partial(space.crop_or_pad, size_mm=(192.0, 192.0, 160.0)),
@@ -76,10 +82,13 @@ def behrendt(*, strip: brain.How = "auto", n4: bool = True, register: bool | str
     )
 
 
-def _registered(register: bool | str) -> tuple[Step, ...]:
-    if isinstance(register, str):
-        return (partial(space.register, template=register),)
-    return (space.register,) if register else ()
+def _registered(register: bool | str, by: str) -> tuple[Step, ...]:
+    if not register:
+        return ()
+    arguments: dict[str, Any] = {"template": register} if isinstance(register, str) else {}
+    if by != "simpleitk":
+        arguments["by"] = by
+    return (partial(space.register, **arguments) if arguments else space.register,)
 
 
 PRESETS: dict[str, Callable[..., tuple[Step, ...]]] = {"itermask3d": itermask3d, "behrendt": behrendt}
@@ -96,11 +105,14 @@ def preset(name: str, **arguments: Any) -> tuple[Step, ...]:
 
 
 def describe(steps: Iterable[Step]) -> list[str]:
-    """Each step with its arguments, as text: what a result depends on."""
+    """Each step with its arguments, as text: what a result depends on. A file is told by its name and content, not its place."""
     said = []
     for step in steps:
         function = step.func if isinstance(step, partial) else step
-        arguments = step.keywords if isinstance(step, partial) else {}
+        arguments = dict(step.keywords) if isinstance(step, partial) else {}
+        if "template" in arguments:
+            path = Path(arguments["template"])
+            arguments["template"] = f"{path.name} {files.sha256(path)[:12]}" if path.is_file() else path.name
         inner = ", ".join(f"{k}={v!r}" for k, v in sorted(arguments.items()))
         said.append(f"{function.__name__}({inner})")
     return said

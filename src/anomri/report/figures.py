@@ -95,7 +95,15 @@ def training_curve(log: Sequence[Mapping[str, Any]]) -> Figure:
         axes.plot(*zip(*judged, strict=True), color=TEAL, linewidth=1.6, label="validation (healthy scans)")
         step, best = min(judged, key=lambda pair: pair[1])
         axes.plot([step], [best], "o", color=TEAL, markersize=6)
-        axes.annotate(f"kept: step {step}, {number(best)}", (step, best), (0, 10), textcoords="offset points", ha="right", color=TEAL, fontsize=9)
+        axes.annotate(
+            f"kept: step {step}, {number(best)}",
+            (step, best),
+            (0, 10),
+            textcoords="offset points",
+            ha="right",
+            color=TEAL,
+            fontsize=9,
+        )
     axes.set(yscale="log", xlabel="step", ylabel="loss")
     axes.legend(frameon=False, fontsize=9, loc="upper right")
     _quiet(axes)

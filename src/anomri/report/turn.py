@@ -24,7 +24,7 @@ class Turn:
         """The turn that brings axes closest to right, anterior, superior."""
         from nibabel.orientations import io_orientation
 
-        told = io_orientation(affine)  # type: ignore[no-untyped-call]
+        told = io_orientation(affine)
         axes = tuple(int(n) for n in np.argsort(told[:, 0]))
         return cls(axes, tuple(n for n, axis in enumerate(axes) if told[axis, 1] < 0))
 
