@@ -114,7 +114,9 @@ def look(method: Method, scan: Scan, **about: Any) -> dict[str, Any]:
     return row
 
 
-def rows(method: Method, scans: Cohort, masks: str | None, ms: str | None) -> Iterator[dict[str, Any]]:
+def rows(
+    method: Method, scans: Cohort, masks: str | None, ms: str | None, only: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Every case: untouched, pasted by size and contrast, and the MS case."""
     chosen = {size: masks_of(masks, *ml, len(scans)) for size, ml in SIZES_ML.items()} if masks else {}
     for index, raw in enumerate(scans):
@@ -123,7 +125,7 @@ def rows(method: Method, scans: Cohort, masks: str | None, ms: str | None) -> It
         for size, paths in chosen.items():
             lesion = placed(scan, paths[index % len(paths)])
             for contrast, change in CHANGES.items():
-                if lesion.any():
+                if lesion.any() and only in (None, f"{contrast} {size}"):
                     yield look(method, pasted(scan, lesion, change), case=f"{contrast} {size}")
     if ms:
         case = files.read_scan({"T1w": Path(ms) / "T1.nii.gz"}, lesion=Path(ms) / "lesion.nii.gz", id="ms-case")
@@ -170,7 +172,8 @@ def main() -> None:
     evaluate.add_argument("--masks")
     evaluate.add_argument("--ms")
     evaluate.add_argument("--part", choices=("validate", "test"), default="test")
-    evaluate.add_argument("--limit", type=int)
+    evaluate.add_argument("--limit", type=int, help="only so many scans")
+    evaluate.add_argument("--only", help="besides the untouched scans only this case, such as 'bright 10 ml'")
     evaluate.add_argument("--out", required=True)
     given = parser.parse_args()
     parts = split(given.healthy)
@@ -178,7 +181,7 @@ def main() -> None:
         files.write_table(given.out, [{"id": id, "split": name} for name, part in parts.items() for id in part.ids])
         return
     table = []
-    for row in rows(load(given.model), parts[given.part][: given.limit], given.masks, given.ms):
+    for row in rows(load(given.model), parts[given.part][: given.limit], given.masks, given.ms, given.only):
         table.append(row)
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
         files.write_table(given.out, table)

