@@ -488,6 +488,28 @@ def test_a_fit_that_was_paused_goes_on(ask, tmp_path):
     assert "other settings" in err[0]
 
 
+def test_a_fit_may_begin_with_a_models_weights(ask, tmp_path):
+    for n in range(2):
+        scan_file(tmp_path / f"in/h{n}.nii.gz", 20 + n)
+    fit = (*FIT, "--cohort", "in", "--set=steps=1", "--set=lr=1e-12")
+    assert ask(*fit, "--start", "model", "--out", "warm", "-q") == (0, "", [])
+    assert ask(*fit, "--out", "cold", "-q") == (0, "", [])
+    first, warm, cold = (load(tmp_path / name) for name in ("model", "warm", "cold"))
+    weights = [m.networks()["net"].state_dict() for m in (first, warm, cold)]
+    kernels = [name for name in weights[0] if name.endswith("0.weight")]
+    apart = [max(float((w[k] - weights[0][k]).abs().max()) for k in kernels) for w in weights]
+    assert apart[1] < 1e-6 < apart[2]
+    assert warm.data["start_weights_sha256"] == first.weights_sha256
+    assert cold.data["start_weights_sha256"] is None
+    # Weights of another size, and a folder that was trained from another start, are refused.
+    code, _, err = ask(*fit, "--set=width=3", "--start", "model", "--out", "wide")
+    assert (code, len(err)) == (2, 1)
+    assert "use the arguments that they were made with" in err[0]
+    code, _, err = ask(*fit, "--start", "cold", "--out", "warm", "-q")
+    assert (code, len(err)) == (2, 1)
+    assert "other settings" in err[0]
+
+
 def test_calibrate_into_another_folder(ask, tmp_path):
     scan_file(tmp_path / "in/h.nii.gz", 30)
     before = tree(tmp_path / "model")

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from anomri.corruptions import masks
+from anomri.corruptions.contrast import restain
 from anomri.corruptions.frequency import CUTOFF, high_pass
 from anomri.corruptions.masks import CELLS_MM, gaussian_mask, random_rotation
-from anomri.corruptions.spatial import flip, rotate
+from anomri.corruptions.spatial import blur, flip, rotate
 from anomri.errors import BadInput
 from helpers import ellipsoid
 
@@ -389,3 +390,60 @@ def test_rotation_stays_within_its_degrees():
     for seed in range(30):
         angle = math.degrees(math.acos(min(1.0, (np.trace(turning(seed, 10.0)) - 1) / 2)))
         assert angle <= math.sqrt(3) * 10.001
+
+
+# --- contrast ------------------------------------------------------------------------------------------------------
+
+
+def stained(seed: int, **ranges: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A z-scored ellipsoid with two tissues, and how another scanner shows it."""
+    i, j, k = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in (20, 26, 22)), indexing="ij")
+    brain = ((i - 10) / 8) ** 2 + ((j - 13) / 10) ** 2 + ((k - 11) / 9) ** 2 < 1
+    tissue = torch.where(j > 12, 1.0, -1.0) + 0.2 * torch.randn(brain.shape, generator=torch.Generator().manual_seed(1))
+    x = torch.where(brain, (tissue - tissue[brain].mean()) / tissue[brain].std(), 0.0)[None]
+    return x, brain, restain(x, brain, torch.Generator().manual_seed(seed), **ranges)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_another_contrast_is_z_scored_in_the_brain_and_zero_outside(seed: int) -> None:
+    x, brain, y = stained(seed)
+    before = x.clone()
+    assert y.shape == x.shape
+    assert (y[:, ~brain] == 0).all()
+    assert abs(float(y[:, brain].mean())) < 1e-5
+    assert abs(float(y[:, brain].std()) - 1) < 1e-5
+    assert not torch.equal(x, y)
+    assert torch.equal(x, before)
+    assert torch.equal(y, stained(seed)[2])
+    tissues = y[0][brain & (x[0] > 0.5)].mean() - y[0][brain & (x[0] < -0.5)].mean()
+    assert tissues > 1, "what is brighter stays brighter"
+
+
+def test_without_shade_gamma_and_blur_nothing_changes() -> None:
+    x, brain, y = stained(3, shade=0.0, gamma=0.0, sigma=0.0)
+    assert torch.allclose(x[:, brain], y[:, brain], atol=1e-3)
+
+
+def test_shade_is_smooth_and_gamma_keeps_the_order() -> None:
+    x, brain, y = stained(5, gamma=0.0, sigma=0.0)
+    change = (y - x)[0]
+    along = (change[1:] - change[:-1])[brain[1:] & brain[:-1]]
+    assert float(along.abs().mean()) < 0.35 * float(change[brain].std()) + 0.05
+    x, brain, y = stained(6, shade=0.0, sigma=0.0)
+    order = x[0][brain].argsort()
+    assert (y[0][brain][order].diff() >= -1e-5).all()
+
+
+def test_blur_keeps_a_constant_in_the_middle_and_each_channel_apart() -> None:
+    x = torch.zeros(1, 2, 15, 17, 19)
+    x[:, 1] = 2.0
+    y = blur(x, [1.0, 1.5, 0.5])
+    assert (y[:, 0] == 0).all()
+    assert torch.allclose(y[0, 1, 7, 8, 9], torch.tensor(2.0))
+    point = torch.zeros(1, 1, 15, 17, 19)
+    point[0, 0, 7, 8, 9] = 1.0
+    spread = blur(point, [1.0, 1.5, 0.5])[0, 0]
+    for axis, sigma in enumerate((1.0, 1.5, 0.5)):
+        profile = spread.sum(dim=[a for a in range(3) if a != axis])
+        t = torch.arange(len(profile)) - (7, 8, 9)[axis]
+        assert abs(float((profile * t**2).sum()) ** 0.5 - sigma) < 0.12

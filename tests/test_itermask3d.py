@@ -436,7 +436,7 @@ def test_a_share_of_masks_is_the_whole_brain(monkeypatch, share):
 
 def test_flips_and_rotations_come_as_often_as_asked(monkeypatch):
     plainly = learning(monkeypatch, rotation=0.0)["sample"](0, generator(0))["x"]
-    for name in ("flip", "rotation"):
+    for name in ("flip", "rotation", "contrast"):
         for chance in (0.0, 0.4, 1.0):
             sample = learning(monkeypatch, **{"rotation": 0.0, name: chance})["sample"]
             changed = [not torch.equal(sample(0, generator(name, s))["x"], plainly) for s in range(40)]

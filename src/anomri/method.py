@@ -109,6 +109,7 @@ class Method(ABC):
                     f"scan '{scan.id}': its brain mask is empty; check the brain extraction or leave the scan out"
                 )
         job = job or Job()
+        start = self.weights_sha256 if job.warm else None
         facts = self.learn(healthy, validation, generator(seed, "fit"), job)
         self.data = {
             "scans": len(healthy),
@@ -117,6 +118,7 @@ class Method(ABC):
             "spacing_mm": [round(s, 4) for s in first.spacing],
             "sequences": list(first.sequences),
             "seed": seed,
+            "start_weights_sha256": start,
             **facts,
         }
         self.weights_sha256 = self.threshold = None
@@ -196,6 +198,20 @@ class Method(ABC):
             "versions": versions(),
         }
         return Detection(scan, error, scores, mask, finding.healthy, finding.trace, facts)
+
+    @final
+    def begin_with(self, other: Method) -> Self:
+        """Takes another model's weights as a start for `fit` with `Job(warm=True)`; raises `BadCall` where they do not fit."""
+        theirs = other.networks()
+        for part, net in self.networks().items():
+            try:
+                net.load_state_dict(theirs[part].state_dict())
+            except (KeyError, RuntimeError) as error:
+                raise BadCall(
+                    f"the weights of {other.name} {other.arguments} do not fit {self.name} {self.arguments}; use the arguments that they were made with"
+                ) from error
+        self.weights_sha256 = other.weights_sha256
+        return self
 
     def networks(self) -> dict[str, nn.Module]:
         """What it learned, by attribute."""

@@ -44,6 +44,7 @@ class Job:
     every : steps between two validations, each of which also writes a checkpoint
     stop_at : stop (resumably) once this many steps are done
     minutes : stop (resumably) after so much time
+    warm : begin with the weights that the method has, instead of random ones
     progress : called after each step with step, steps, loss, seconds left
     """
 
@@ -53,6 +54,7 @@ class Job:
     every: int = 250
     stop_at: int | None = None
     minutes: float | None = None
+    warm: bool = False
     progress: Progress | None = None
 
 

@@ -96,6 +96,16 @@ def fit(
             help="Pause after so long; the same command goes on.",
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        option(
+            "--start",
+            metavar="MODEL",
+            panel=RUNNING,
+            show_default=False,
+            help="Begin with this model's weights instead of random ones.",
+        ),
+    ] = None,
     half: Annotated[bool, option("--half", panel=RUNNING, help="Store weights as bfloat16: half the size.")] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -109,11 +119,14 @@ def fit(
     """
     from anomri import files
     from anomri.cohort import Cohort
+    from anomri.methods import load
     from anomri.report import figures
     from anomri.train import Job, pick_device, processes
 
     with remarks(quiet) as say:
         built = _built(method, settings)
+        if start is not None:
+            built.begin_with(load(start))
         built.preset_arguments = {
             "spacing": spacing or 1.0,
             **({} if n4 is None else {"n4": n4}),
@@ -157,7 +170,7 @@ def fit(
                     at["steps"],
                 )
 
-            job = Job(out / "training", device, minutes=minutes, progress=step)
+            job = Job(out / "training", device, minutes=minutes, warm=start is not None, progress=step)
             built.fit(
                 ready["fit"], validation=ready["validate"] if len(ready["validate"]) else None, seed=seed, job=job
             )
@@ -202,6 +215,7 @@ def _asked(method: Method, parts: Mapping[str, Cohort], strip: str, half: bool, 
         "scans": {name: part.digest() for name, part in parts.items()},
         "half": half,
         "seed": seed,
+        "start": method.weights_sha256,
         "version": versions()["anomri"],
     }
     return hashlib.sha256(json.dumps(files.plain(about), sort_keys=True).encode()).hexdigest()

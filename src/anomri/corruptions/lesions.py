@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anomri.corruptions.spatial import blur
+
 
 def paste(
     x: Tensor, brain: Tensor, lesion: Tensor, change: float, spacing: Sequence[float], *, edge_mm: float = 2.0
@@ -31,7 +33,7 @@ def paste(
     reach = torch.tensor([math.ceil(2 * edge_mm / mm) for mm in spacing])
     low, high = (where.amin(dim=0) - reach).clamp(min=0).tolist(), (where.amax(dim=0) + reach + 1).tolist()
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    soft = _blur(inside[box][None, None].float(), [edge_mm / 2 / mm for mm in spacing])[0, 0] * brain[box]
+    soft = blur(inside[box][None, None].float(), [edge_mm / 2 / mm for mm in spacing])[0, 0] * brain[box]
     soft = torch.maximum(soft, 0.5 * inside[box].float())
     for channel in range(x.shape[0]):
         values, part = x[channel][brain], x[channel][box]
@@ -75,17 +77,3 @@ def blob(
     ties = (field == level).flatten().nonzero()[:, 0]
     lesion.view(-1)[ties[: voxels - int(lesion.sum())]] = True
     return lesion
-
-
-def _blur(x: Tensor, sigma: Sequence[float]) -> Tensor:
-    """Gaussian blur of `(B, C, I, J, K)`, sigma in voxels; 0 outside."""
-    for axis, s in enumerate(sigma):
-        reach = max(1, int(3 * s + 0.5))
-        t = torch.arange(-reach, reach + 1, dtype=x.dtype)
-        kernel = torch.exp(-0.5 * (t / max(s, 1e-3)) ** 2)
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = len(t)
-        pad = [0] * 6
-        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = reach
-        x = F.conv3d(F.pad(x, pad), (kernel / kernel.sum()).reshape(shape))
-    return x

@@ -1,6 +1,8 @@
-"""Flips and rotations of an image together with its brain mask: augmentation."""
+"""Flips and rotations of an image together with its brain mask, and Gaussian blur."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -36,3 +38,18 @@ def rotate(x: Tensor, brain: Tensor, rng: torch.Generator, degrees: float = 10.0
     share = moved[-1]
     inside = share >= 0.5
     return torch.where(inside, moved[:-1] / share.clamp(min=0.5), 0.0), inside
+
+
+def blur(x: Tensor, sigma: Sequence[float]) -> Tensor:
+    """Gaussian blur of `(B, C, I, J, K)`, each channel alike, sigma in voxels along each axis; 0 outside."""
+    shape = x.shape
+    x = x.reshape(-1, 1, *shape[2:])
+    for axis, s in enumerate(sigma):
+        reach = max(1, int(3 * s + 0.5))
+        t = torch.arange(-reach, reach + 1, dtype=x.dtype)
+        kernel = torch.exp(-0.5 * (t / max(s, 1e-3)) ** 2)
+        edges, pad = [1] * 5, [0] * 6
+        edges[2 + axis] = len(t)
+        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = reach
+        x = F.conv3d(F.pad(x, pad), (kernel / kernel.sum()).reshape(edges))
+    return x.reshape(shape)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from anomri.cohort import Cohort
+from anomri.corruptions.contrast import restain
 from anomri.corruptions.frequency import CUTOFF, high_pass
 from anomri.corruptions.masks import gaussian_mask
 from anomri.corruptions.spatial import flip, rotate
@@ -42,6 +43,7 @@ class IterMask3D(Method):
     whole_brain : share of training masks that are the whole brain, as the first test step's is; 0 is the paper's
     rotation : probability of a random rotation in training, up to 10 degrees about each axis
     flip : probability of a left-right flip in training; 0 is the paper's
+    contrast : probability that a training scan is shown as another scanner might (`corruptions.contrast`); 0 is the paper's
     steps, batch, lr, final : optimiser steps, samples a step, Adam's rate, and the share of it left after a cosine over the
         second half; the paper trains 200 epochs of its 750 to 960 scans at a constant 1e-3
     gamma_mask, gamma_score : slope of tau, in squared normalised intensity per step, at which the mask and the case score stop
@@ -65,6 +67,7 @@ class IterMask3D(Method):
         whole_brain: float = 0.0,
         rotation: float = 0.1,
         flip: float = 0.0,
+        contrast: float = 0.0,
         steps: int = 100_000,
         batch: int = 2,
         lr: float = 1e-3,
@@ -74,7 +77,7 @@ class IterMask3D(Method):
         step_percent: float = 1.0,
     ) -> None:
         self.width, self.dropout, self.channels, self.cutoff = width, dropout, channels, cutoff
-        self.whole_brain, self.rotation, self.flip = whole_brain, rotation, flip
+        self.whole_brain, self.rotation, self.flip, self.contrast = whole_brain, rotation, flip, contrast
         self.steps, self.batch, self.lr, self.final = steps, batch, lr, final
         self.gamma_mask, self.gamma_score, self.step_percent = gamma_mask, gamma_score, step_percent
         if not 0.4 <= step_percent <= 50:
@@ -94,9 +97,10 @@ class IterMask3D(Method):
                 f"make it with channels={len(names)}"
             )
         seed = int(torch.randint(2**31, (1,), generator=rng))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.net = self._network()
+        if not job.warm:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.net = self._network()
         size = np.max([np.subtract(*box(s.brain, REDUCTION)[::-1]) for s in (*healthy, *(validation or ()))], axis=0)
         if size[0] <= 2 * REDUCTION:
             # torch 2.13 on a CPU reads unset memory for a bfloat16 convolution's weight gradient where the first axis has 2 voxels.
@@ -109,6 +113,7 @@ class IterMask3D(Method):
             if mask == "random":
                 x, brain = flip(x, brain) if chance[0] < self.flip else (x, brain)
                 x, brain = rotate(x, brain, rng) if chance[1] < self.rotation else (x, brain)
+                x = restain(x, brain, rng) if self.contrast and torch.rand(1, generator=rng) < self.contrast else x
             whole = mask == "whole" or (mask == "random" and float(chance[2]) < self.whole_brain)
             m = brain if whole else gaussian_mask(brain, scan.spacing, rng)
             x_f = high_pass(x, scan.spacing, self.cutoff)
@@ -139,8 +144,9 @@ class IterMask3D(Method):
         settings = {
             **{
                 name: getattr(self, name)
-                for name in ("width", "dropout", "channels", "cutoff", "whole_brain", "rotation", "flip")
+                for name in ("width", "dropout", "channels", "cutoff", "whole_brain", "rotation", "flip", "contrast")
             },
+            "start": self.weights_sha256 if job.warm else None,
             "spacing": [round(s, 4) for s in healthy[0].spacing],
             "healthy": healthy.digest(),
             "validation": validation.digest() if validation else None,

@@ -1,0 +1,48 @@
+"""Other scanners' contrasts of the same brain: smooth shading, another curve of intensities, less sharpness. Augmentation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anomri.corruptions.spatial import blur
+
+
+def restain(
+    x: Tensor, brain: Tensor, rng: torch.Generator, *, shade: float = 0.25, gamma: float = 0.3, sigma: float = 0.7
+) -> Tensor:
+    """A z-scored brain as another scanner might show it, z-scored again.
+
+    Parameters
+    ----------
+    x, brain : `(C, I, J, K)` z-scored inside the brain and 0 outside, and `(I, J, K)` bool
+    shade : SD of a smooth field that is added, and, halved, of one that stretches the contrast locally
+    gamma : intensities between -3 and 3 SD go along a power curve with an exponent from exp(-gamma) to exp(gamma)
+    sigma : one time in four the image is blurred, by up to this many voxels
+
+    Returns a tensor like `x`, mean 0 and SD 1 inside the brain, 0 outside. Sources: bias fields and gamma as in
+    Behrendt's thesis, section 3.2 (augmentation); the ranges are ours.
+    """
+    inside = brain[None].to(x.dtype)
+    drawn = torch.rand(3, generator=rng)
+    add, stretch = (_smooth(x, rng) for _ in range(2))
+    out = x * (1 + 0.5 * shade * stretch) + shade * add
+    low, high = -3.0, 3.0
+    share = ((out - low) / (high - low)).clamp(min=1e-3)
+    out = low + (high - low) * share ** torch.exp(gamma * (2 * drawn[0] - 1))
+    if drawn[1] < 0.25:
+        width = float(sigma * drawn[2])
+        held = blur(torch.cat([out * inside, inside])[None], [width] * 3)[0]
+        out = held[:-1] / held[-1:].clamp(min=0.1)
+    values = out[:, brain]
+    mean, sd = values.mean(dim=1), values.std(dim=1).clamp(min=1e-6)
+    return torch.where(brain, (out - mean[:, None, None, None]) / sd[:, None, None, None], 0.0)
+
+
+def _smooth(x: Tensor, rng: torch.Generator) -> Tensor:
+    """A smooth random field `(1, I, J, K)` of mean 0 and SD 1: normal values on 3 to 5 points an axis, interpolated."""
+    points = int(torch.randint(3, 6, (1,), generator=rng))
+    coarse = torch.randn(1, 1, points, points, points, generator=rng)
+    field = F.interpolate(coarse, size=list(x.shape[1:]), mode="trilinear", align_corners=True)[0]
+    return (field - field.mean()) / field.std().clamp(min=1e-6)
