@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,18 +149,25 @@ def look(method: Method, scan: Scan, **about: Any) -> dict[str, Any]:
 
 
 def rows(
-    method: Method, scans: Cohort, masks: str | None, ms: str | None, only: str | None = None
+    method: Method, scans: Cohort, masks: str | None, ms: str | None, only: str | None = None, jobs: int = 1
 ) -> Iterator[dict[str, Any]]:
-    """Every case: untouched, pasted by size and contrast, and the MS case."""
+    """Every case: untouched, pasted by size and contrast, and the MS case; `jobs` scans at a time, in order."""
     chosen = {size: masks_of(masks, *ml, len(scans)) for size, ml in SIZES_ML.items()} if masks else {}
-    for index, raw in enumerate(scans):
-        scan = brain.extract(space.reorient(raw))
-        yield look(method, scan, case="untouched")
+
+    def cases(index: int) -> list[dict[str, Any]]:
+        scan = brain.extract(space.reorient(scans[index]))
+        found = [look(method, scan, case="untouched")]
         for size, paths in chosen.items():
             lesion = placed(scan, paths[index % len(paths)])
             for contrast, change in CHANGES.items():
                 if lesion.any() and only in (None, f"{contrast} {size}"):
-                    yield look(method, pasted(scan, lesion, change), case=f"{contrast} {size}")
+                    found.append(look(method, pasted(scan, lesion, change), case=f"{contrast} {size}"))
+        return found
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    with ThreadPoolExecutor(jobs) as pool:
+        for found in pool.map(cases, range(len(scans))):
+            yield from found
     if ms:
         case = files.read_scan({"T1w": Path(ms) / "T1.nii.gz"}, lesion=Path(ms) / "lesion.nii.gz", id="ms-case")
         yield look(method, case, case="MS, T1w")
@@ -210,6 +218,7 @@ def main() -> None:
     evaluate.add_argument("--part", choices=("validate", "test"), default="test")
     evaluate.add_argument("--limit", type=int, help="only so many scans")
     evaluate.add_argument("--only", help="besides the untouched scans only this case, such as 'bright 10 ml'")
+    evaluate.add_argument("--jobs", type=int, default=1, help="so many scans at a time, sharing the threads")
     evaluate.add_argument("--out", required=True)
     given = parser.parse_args()
     if given.verb == "fit":
@@ -220,7 +229,7 @@ def main() -> None:
         files.write_table(given.out, [{"id": id, "split": name} for name, part in parts.items() for id in part.ids])
         return
     table = []
-    for row in rows(load(given.model), parts[given.part][: given.limit], given.masks, given.ms, given.only):
+    for row in rows(load(given.model), parts[given.part][: given.limit], given.masks, given.ms, given.only, given.jobs):
         table.append(row)
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
         files.write_table(given.out, table)
