@@ -22,6 +22,7 @@ from anomri import files, preprocess, run
 from anomri.cohorts import phantom
 from anomri.methods.itermask3d import IterMask3D
 from anomri.report import case
+from anomri.run import results
 from anomri.scan import Detection, Scan
 
 
@@ -49,7 +50,7 @@ def once(width: int, spacing: float, folder: Path) -> dict[str, float]:
         name = preprocess.describe([step])[0].split("(")[0]
         scan = timed(times, name, partial(step, scan))
     found: Detection = timed(times, "detect", partial(method.detect, scan))
-    timed(times, "write", partial(run.write, found, run.Place.of("template"), folder))
+    timed(times, "write", partial(results.write, found, run.Place.of("template"), folder, {}))
     timed(times, "page", partial(case.write, found, folder / "page.html"))
     times["whole"] = sum(times.values())
     assert found.trace is not None

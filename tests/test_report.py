@@ -213,7 +213,7 @@ def test_any_order_of_axes_gives_the_same_page(
         np.testing.assert_array_equal(other_volumes[name], volume, err_msg=name)
 
 
-def test_viewer_starts_in_the_largest_component(tmp_path: Path) -> None:
+def test_viewer_starts_where_most_is_abnormal(tmp_path: Path) -> None:
     d = detection()
     assert d.mask is not None
     mask = d.mask.copy()
@@ -222,6 +222,11 @@ def test_viewer_starts_in_the_largest_component(tmp_path: Path) -> None:
     i, j, k = data["start"]
     assert volumes["mask"][i, j, k]
     assert volumes["mask"][i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2].all()
+    # A single voxel that is worse than all others together comes first, however small.
+    worse = d.map.copy()
+    worse[16, 10, 13] = 2 * d.map.sum()
+    data, volumes = decoded(page(dataclasses.replace(d, mask=mask, map=worse), tmp_path))
+    assert volumes["map"][tuple(data["start"])] == volumes["map"].max()
     data, volumes = decoded(page(dataclasses.replace(d, mask=None), tmp_path))
     assert volumes["map"][tuple(data["start"])] == volumes["map"].max()
 

@@ -126,7 +126,7 @@ def _view(detection: Detection) -> _View:
         volumes["mask"] = mask.astype(np.uint8)[box]
         facts["mask"] = {"ml": float(mask.sum() * scan.voxel_ml)}
         if mask.any():
-            at = middle(mask)
+            at = middle(mask, values)
     if trace is not None:
         order = np.where(inside, turned(trace.order), 0).astype(np.uint8)
         volumes["order"] = order[box]

@@ -135,7 +135,7 @@ def mosaic(detection: Detection, slices: int = 6) -> Figure:
     layers = np.linspace(0.18, 0.9, slices) * brain.shape[2]
     shown = [int(k) for k in layers]
     if mask is not None and mask.any():
-        k = middle(mask)[2]
+        k = middle(mask, values)[2]
         shown[int(np.abs(np.asarray(shown) - k).argmin())] = k
 
     rows = [

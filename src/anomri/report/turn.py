@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomri.scan import Mask
+from anomri.scan import Array, Mask
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,16 @@ class Turn:
         return np.asarray(affine @ back)
 
 
-def middle(mask: Mask) -> tuple[int, ...]:
-    """The voxel that lies deepest in the largest component of a mask, which must not be empty."""
+def middle(mask: Mask, map: Array) -> tuple[int, ...]:
+    """The voxel that lies deepest in the component of a mask whose map adds up to most; the mask must not be empty.
+
+    Not the largest component: where much is marked faintly, it is the bright lesion that one wants to see first.
+    """
     from scipy import ndimage
 
     labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
-    largest = labels == int(np.bincount(labels[mask]).argmax())
-    deep = ndimage.distance_transform_cdt(np.pad(largest, 1), metric="chessboard")[1:-1, 1:-1, 1:-1]
+    most = labels == int(np.bincount(labels[mask], weights=np.maximum(map[mask], 0) + 1e-9).argmax())
+    deep = ndimage.distance_transform_cdt(np.pad(most, 1), metric="chessboard")[1:-1, 1:-1, 1:-1]
     place = np.argwhere(deep == deep.max())
     nearest = ((place - place.mean(axis=0)) ** 2).sum(axis=1).argmin()
     return tuple(int(n) for n in place[nearest])
