@@ -9,7 +9,7 @@ Split
     `Cohort.split(34, 12, 12, seed=20261120)`: 34 to fit, 12 to validate on, 12 to test on, by a rule that depends on the subjects'
     ids alone. No weights that ship, and no choice that was made, ever saw the last 12.
 
-Commands (two cores: about 75 minutes, and 15)
+Commands (two cores: about 65 minutes, and 11)
     python studies/healthy_t1.py fit $HEALTHY_T1 --out model
     python studies/healthy_t1.py evaluate model --healthy $HEALTHY_T1 --masks $LESION_MASKS --ms $MS_CASE --out table.tsv
 
