@@ -369,6 +369,54 @@ def test_a_cutoff_of_its_own(monkeypatch):
     np.testing.assert_allclose(painter.inputs[0][1:], painter.cut(x_f), atol=1e-6)
 
 
+# --- the ablations --------------------------------------------------------------------------------------------------
+
+
+def test_without_the_frequencies_the_network_sees_none(monkeypatch):
+    _, painter = find(monkeypatch, fixed, frequency=False)
+    assert all(not given[1:].any() for given in painter.inputs)
+    one = learning(monkeypatch, frequency=False)["sample"](0, generator("none", 0))
+    assert not one["input"][1:].any()
+    assert one["input"][:1].any()
+    assert learning(monkeypatch, frequency=False)["settings"]["frequency"] is False
+
+
+def test_without_refinement_the_whole_brain_is_painted_once(monkeypatch):
+    found, painter = find(monkeypatch, fixed, refine=False)
+    assert [mask.sum() for mask in painter.masks] == [N]
+    np.testing.assert_allclose(found.map, squared(scan(), FIXED), rtol=1e-6)
+    np.testing.assert_allclose(found.healthy[:, BRAIN], (scan().image + FIXED)[:, BRAIN], rtol=1e-5)
+    np.testing.assert_array_equal(found.healthy[:, ~BRAIN], scan().image[:, ~BRAIN])
+    assert found.mask is None
+    assert found.trace is None
+
+
+def test_a_given_tau_refines_and_no_curve_is_looked_for(monkeypatch):
+    found, painter = find(monkeypatch, fixed, tau=0.4)
+    np.testing.assert_array_equal(found.mask, squared(scan(), FIXED) > np.float32(0.4))
+    # The whole brain, the mask after it, which stays, and the last pass under it.
+    assert len(painter.masks) == 3
+    np.testing.assert_array_equal(painter.masks[-1], found.mask)
+    assert found.scores == {"volume_ml": pytest.approx(found.mask.sum() * 0.008)}
+    assert found.trace is None
+    assert found.mask.any()
+    assert not find(monkeypatch, fixed, tau=1e9)[0].mask.any()
+
+
+def test_the_healthy_tau_is_a_percentile_of_errors_under_random_masks(monkeypatch):
+    subjects = [scan(), scan().with_(image=scan().image * 2, id="other")]
+    painters = [Painter(s, fixed) for s in subjects]
+    turns = iter(painters * 3)
+    monkeypatch.setattr(itermask3d, "engine", lambda net, device, dtype: next(turns))
+    method = IterMask3D(width=2)
+    found = [itermask3d.healthy_tau(method, Cohort(subjects), percentile=p) for p in (80, 50)]
+    errors = [squared(s, FIXED)[p.masks[0]] for s, p in zip(subjects, painters, strict=True)]
+    assert found == [pytest.approx(np.percentile(np.concatenate(errors), p), rel=1e-5) for p in (80, 50)]
+    assert all(0 < p.masks[0].sum() < N for p in painters)
+    assert not np.array_equal(painters[0].masks[0], painters[1].masks[0])
+    assert itermask3d.healthy_tau(method, Cohort(subjects), percentile=80) == found[0]
+
+
 @pytest.mark.parametrize("step_percent", [0.0, 0.2, 60, -1])
 def test_steps_that_make_no_curve_are_refused(step_percent):
     with pytest.raises(BadCall, match="step_percent"):

@@ -27,7 +27,7 @@ from anomri.nets.engine import engine
 from anomri.nets.unet import REDUCTION, ResidualUNet
 from anomri.preprocess.space import box, cut, paste
 from anomri.scan import Finding, Scan, Trace
-from anomri.scoring.thresholds import Stop, bend, stop
+from anomri.scoring.thresholds import bend, stop
 from anomri.train import Job, Recipe, Sample, generator, train
 
 
@@ -40,6 +40,11 @@ class IterMask3D(Method):
     dropout : of the UNet; 0.2 is the published one's
     channels : sequences a scan has
     cutoff : of the high-frequency image, cycles per mm; 15/192 is the paper's
+    frequency : show the network the high-frequency image; False is the ablation "spatial masking only" (v2, Table 5)
+    refine : shrink the mask step by step; False paints the whole brain once and has a map but no mask of its own, with
+        `whole_brain=1` the ablation "frequency masking only" (v2, Table 5)
+    tau : a threshold for every scan, such as `healthy_tau` finds on healthy ones, in squared normalised intensity; None finds
+        each scan's own (section 3.4)
     whole_brain : share of training masks that are the whole brain, as the first test step's is; 0 is the paper's
     rotation : probability of a random rotation in training, up to 10 degrees about each axis
     flip : probability of a left-right flip in training; 0 is the paper's
@@ -64,6 +69,9 @@ class IterMask3D(Method):
         dropout: float = 0.2,
         channels: int = 1,
         cutoff: float = CUTOFF,
+        frequency: bool = True,
+        refine: bool = True,
+        tau: float | None = None,
         whole_brain: float = 0.0,
         rotation: float = 0.1,
         flip: float = 0.0,
@@ -77,6 +85,7 @@ class IterMask3D(Method):
         step_percent: float = 1.0,
     ) -> None:
         self.width, self.dropout, self.channels, self.cutoff = width, dropout, channels, cutoff
+        self.frequency, self.refine, self.tau = frequency, refine, tau
         self.whole_brain, self.rotation, self.flip, self.contrast = whole_brain, rotation, flip, contrast
         self.steps, self.batch, self.lr, self.final = steps, batch, lr, final
         self.gamma_mask, self.gamma_score, self.step_percent = gamma_mask, gamma_score, step_percent
@@ -116,7 +125,7 @@ class IterMask3D(Method):
                 x = restain(x, brain, rng) if self.contrast and torch.rand(1, generator=rng) < self.contrast else x
             whole = mask == "whole" or (mask == "random" and float(chance[2]) < self.whole_brain)
             m = brain if whole else gaussian_mask(brain, scan.spacing, rng)
-            x_f = high_pass(x, scan.spacing, self.cutoff)
+            x_f = self._high(x, scan)
             low, high = box(brain.numpy(), size=size)
             noise = torch.randn(x.shape, generator=rng)
             x_m = torch.where(m, noise, x)
@@ -144,7 +153,17 @@ class IterMask3D(Method):
         settings = {
             **{
                 name: getattr(self, name)
-                for name in ("width", "dropout", "channels", "cutoff", "whole_brain", "rotation", "flip", "contrast")
+                for name in (
+                    "width",
+                    "dropout",
+                    "channels",
+                    "cutoff",
+                    "frequency",
+                    "whole_brain",
+                    "rotation",
+                    "flip",
+                    "contrast",
+                )
             },
             "start": self.weights_sha256 if job.warm else None,
             "spacing": [round(s, 4) for s in healthy[0].spacing],
@@ -158,8 +177,23 @@ class IterMask3D(Method):
         self.net.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return {"best_step": done.best_step, "finished": done.done, "log": done.log}
 
+    def _high(self, x: Tensor, scan: Scan) -> Tensor:
+        return high_pass(x, scan.spacing, self.cutoff) if self.frequency else torch.zeros_like(x)
+
     def find(self, scan: Scan, rng: torch.Generator) -> Finding:
         look = _Look(self, scan, rng)
+        if not self.refine:
+            return look.finding(look.brain)
+        if self.tau is not None:
+            mask = self._refine(look, look.error(look.brain), self.tau)
+            found = look.finding(mask)
+            return replace(
+                found, mask=look.whole(mask).numpy(), scores={"volume_ml": float(mask.sum()) * scan.voxel_ml}
+            )
+        return self._adaptive(look, scan)
+
+    def _adaptive(self, look: _Look, scan: Scan) -> Finding:
+        """Section 3.4: the scan's own tau, found while its mask shrinks to nothing."""
         brain = look.brain
         n = int(brain.sum())
         steps = round(100 / self.step_percent)
@@ -181,9 +215,8 @@ class IterMask3D(Method):
             name: stop(taus, curve.slope, gamma)
             for name, gamma in (("mask", self.gamma_mask), ("score", self.gamma_score))
         }
-        masks = {name: self._refine(look, first, end) for name, end in ends.items()}
-        final = masks["mask"]
-        healthy, error = look.paint(final)
+        masks = {name: self._refine(look, first, end.tau) for name, end in ends.items()}
+        found = look.finding(masks["mask"])
         ml = {name: float(m.sum()) * scan.voxel_ml for name, m in masks.items()}
         facts = {
             "fit": curve.fit, "a": curve.a, "b": curve.b, "T": curve.points, "r2": curve.r2, "slope": curve.slope,
@@ -191,22 +224,17 @@ class IterMask3D(Method):
             "passes": look.passes,
         }  # fmt: skip
         trace = Trace(look.whole(order).numpy(), np.array(taus, dtype=np.float32), facts)
-        return Finding(
-            map=look.whole(error).numpy(),
-            mask=look.whole(final).numpy(),
-            scores={"volume_ml": ml["score"]},
-            healthy=np.where(look.whole(final).numpy(), look.whole(healthy).numpy(), scan.image),
-            trace=trace,
-        )
+        final = look.whole(masks["mask"]).numpy()
+        return replace(found, mask=final, scores={"volume_ml": ml["score"]}, trace=trace)
 
     @staticmethod
-    def _refine(look: _Look, first: Tensor, end: Stop) -> Tensor:
+    def _refine(look: _Look, first: Tensor, tau: float | None) -> Tensor:
         """Algorithm 1: shrink from the whole brain at one tau until the mask shrinks by less than 1 %; empty without a tau."""
-        if end.tau is None:
+        if tau is None:
             return torch.zeros_like(look.brain)
         mask, error = look.brain, first
         for _ in range(100):
-            before, mask = mask, (error > end.tau) & look.brain
+            before, mask = mask, (error > tau) & look.brain
             if not mask.any() or int(before.sum()) - int(mask.sum()) < 0.01 * int(before.sum()):
                 break
             error = look.error(mask)
@@ -218,9 +246,9 @@ class _Look:
 
     def __init__(self, method: IterMask3D, scan: Scan, rng: torch.Generator) -> None:
         x = torch.tensor(scan.image)
-        self.shape = scan.grid.shape
+        self.scan, self.shape = scan, scan.grid.shape
         self.low, self.high = box(scan.brain, REDUCTION)
-        x_f = high_pass(x, scan.spacing, method.cutoff)
+        x_f = method._high(x, scan)
         self.x, self.x_f = cut(x, self.low, self.high), cut(x_f, self.low, self.high)
         self.brain = cut(torch.tensor(scan.brain), self.low, self.high)
         self.rng, self.passes = rng, 0
@@ -237,6 +265,31 @@ class _Look:
         """Eq. 5, squared."""
         return self.paint(mask)[1]
 
+    def finding(self, mask: Tensor) -> Finding:
+        """The map and the healthy image of the last pass, under the final mask."""
+        painted, error = self.paint(mask)
+        healthy = np.where(self.whole(mask).numpy(), self.whole(painted).numpy(), self.scan.image)
+        return Finding(self.whole(error).numpy(), healthy=healthy)
+
     def whole(self, part: Tensor) -> Tensor:
         """Back from the box to the scan's grid."""
         return paste(part, self.low, self.shape)
+
+
+def healthy_tau(method: IterMask3D, healthy: Cohort, *, percentile: float = 80.0, seed: int = 0) -> float:
+    """A threshold for every scan, from preprocessed healthy ones: a percentile of the errors under random masks.
+
+    Parameters
+    ----------
+    healthy : validation scans, neither fitted nor tested on
+    percentile : of all masked voxels' squared errors; 80 is IterMask2's, 70 its value for ATLAS (IterMask3D, v2)
+
+    Returns squared normalised intensity, for `IterMask3D(tau=...)`. Source: IterMask2, section 2.3; "fixed" in v2, Table 6 and 7.
+    """
+    errors = []
+    for index, scan in enumerate(healthy):
+        rng = generator(seed, "tau", index)
+        look = _Look(method, scan, rng)
+        mask = gaussian_mask(look.brain, scan.spacing, rng)
+        errors.append(look.error(mask)[mask])
+    return float(np.percentile(torch.cat(errors).numpy(), percentile))
