@@ -25,7 +25,8 @@ from anomri.methods import load
 from conftest import brain_at, grid, world
 from small import MM, fitted, mask_file, scan_file, tree
 
-VERBS = ("detect", "report", "demo", "preprocess", "fit", "calibrate", "methods")
+VERBS = ("detect", "report", "demo", "preprocess", "fit", "calibrate", "methods", "corrupt", "phantom")
+GROUPS = {"cohort": ("check", "split", "list"), "study": ("run", "show")}
 FIT = (
     "fit",
     "itermask3d",
@@ -81,17 +82,17 @@ def test_without_arguments_it_says_how_to_begin(ask):
     code, out, err = ask()
     assert (code, err) == (0, [])
     assert "anomri demo" in out
-    assert all(verb in out for verb in VERBS)
+    assert all(verb in out for verb in (*VERBS, *GROUPS))
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, *(f"{group} {verb}" for group, verbs in GROUPS.items() for verb in verbs)])
 def test_every_verb_has_help_with_an_example_that_is_right(ask, verb, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    code, out, err = ask(verb, "--help")
+    code, out, err = ask(*verb.split(), "--help")
     assert (code, err) == (0, [])
     examples = re.findall(rf"^ *(anomri {verb}.*?) *$", out, re.M)
     assert examples
-    known = set(re.findall(r"--[a-z0-9-]+|-o|-m", out))
+    known = set(re.findall(r"--[a-z0-9-]+|-[a-z]\b", out))
     for example in examples:
         assert set(re.findall(r"(?<= )--?[a-z0-9-]+", example)) <= known
         assert "anomri[" not in example
@@ -198,7 +199,7 @@ def test_no_permission(ask, monkeypatch):
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(files.Path, "mkdir", refuse)
+    monkeypatch.setattr(files.opening.Path, "mkdir", refuse)
     code, out, err = ask("detect", "good.nii.gz", "--model", "model")
     assert (code, out, len(err)) == (2, "", 1)
     assert "permission denied" in err[0]
@@ -319,14 +320,14 @@ def test_a_cohort_goes_on(ask, tmp_path):
 
 
 def test_no_space_left(ask, monkeypatch):
-    real = files.os.replace
+    real = files.opening.os.replace
 
     def replace(source: Any, target: Any) -> None:
         if str(target).endswith(".nii.gz"):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(files.os, "replace", replace)
+    monkeypatch.setattr(files.opening.os, "replace", replace)
     code, out, err = ask("detect", "good.nii.gz", "--model", "model", "-q")
     assert (code, out, len(err)) == (3, "", 1)
     assert "no space left on the device" in err[0]

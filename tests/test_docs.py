@@ -52,7 +52,9 @@ def test_the_options_that_a_page_names_exist(page):
         if words[0] != "anomri":
             continue
         assert words[1] in verbs, command
-        known = {option for parameter in verbs[words[1]].params for option in parameter.opts}
+        verb = verbs[words[1]]
+        verb = verb.commands[words[2]] if hasattr(verb, "commands") else verb
+        known = {option for parameter in verb.params for option in parameter.opts}
         assert {w for w in words if w.startswith("-")} <= known, command
 
 

@@ -363,7 +363,7 @@ def test_results_of_two_runs_never_mix(work):
 def test_killed_in_the_middle(work, monkeypatch, nth, kind):
     """No half file, nothing that passes for done, and the next run completes."""
     whole = tree(work / "out")
-    real, calls = files.os.replace, []
+    real, calls = files.opening.os.replace, []
 
     def replace(source: Any, target: Any) -> None:
         if "/anat/" in str(target):
@@ -372,7 +372,7 @@ def test_killed_in_the_middle(work, monkeypatch, nth, kind):
                 raise kind(errno.ENOSPC, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(files.os, "replace", replace)
+    monkeypatch.setattr(files.opening.os, "replace", replace)
     if kind is KeyboardInterrupt:
         with pytest.raises(KeyboardInterrupt):
             again(work, overwrite=True)
@@ -431,7 +431,7 @@ def test_no_place_for_the_log_either(work, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     run.detect(load(work / "model"), Cohort([Entry("sub-a", {"T1w": "none"})]), work / "fresh")
-    monkeypatch.setattr(files.os, "replace", full)
+    monkeypatch.setattr(files.opening.os, "replace", full)
     row = detect(work / "model", work / "in/a.nii.gz", work / "fresh")
     assert row["status"] == "failed"
     assert row["message"].count("no space left") == 2

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from anomri import files
 from anomri.errors import BadCall, BadInput
 from anomri.scan import Scan
 
 Step = Callable[[Scan], Scan]
+BINS = 5
+"""Classes that a column of numbers is cut into for a stratified split."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +28,35 @@ class Entry:
     """A scan that has not been read yet: files by sequence, masks, and what its table says of it.
 
     The fact `subject` (or `participant_id`) says whose scan it is; without one, an id such as `sub-01_ses-2` does.
+
+    Parameters
+    ----------
+    lesion : its mask, or several that are merged
+    lesion_labels : the values in these masks that are lesion; where there are none, whatever is above 0.5
     """
 
     id: str
     images: Mapping[str, str]
     brain: str | None = None
-    lesion: str | None = None
+    lesion: str | tuple[str, ...] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    lesion_labels: tuple[int, ...] = ()
+
+    @property
+    def lesions(self) -> tuple[str, ...]:
+        """The lesion masks, which are merged into one."""
+        return (self.lesion,) if isinstance(self.lesion, str) else self.lesion or ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file of the scan: images, brain, lesions."""
+        return (*self.images.values(), *([self.brain] if self.brain else []), *self.lesions)
 
     def read(self) -> Scan:
         """Reads the files; raises `BadInput`."""
-        return files.read_scan(self.images, id=self.id, brain=self.brain, lesion=self.lesion)
+        return files.read_scan(
+            self.images, id=self.id, brain=self.brain, lesion=self.lesions or None, lesion_labels=self.lesion_labels
+        )
 
 
 class Cohort(Sequence[Scan]):
@@ -110,9 +134,17 @@ class Cohort(Sequence[Scan]):
         missing = [name for name in ids if name not in place]
         if missing:
             raise BadInput(
-                f"no scan '{missing[0]}' in the cohort ({len(missing)} of {len(ids)} ids are missing); it has {_few(self.ids)}"
+                f"no scan '{missing[0]}' in the cohort ({len(missing)} of {len(ids)} ids are missing); it has {few(self.ids)}"
             )
         return self.subset(place[name] for name in ids)
+
+    def column(self, name: str) -> tuple[str | None, ...]:
+        """What the table says of each scan in one column, in order; raises `BadInput` for a column that no scan has."""
+        said = tuple(_facts(entry).get(name) for entry in self.entries)
+        if not any(s is not None for s in said):
+            known = sorted({k for entry in self.entries for k in _facts(entry)})
+            raise BadInput(f"no column '{name}' in the cohort's table; it has {', '.join(known) or 'none'}")
+        return said
 
     def where(self, **facts: str) -> Cohort:
         """The scans whose table says so, such as `where(group="control")`.
@@ -121,12 +153,9 @@ class Cohort(Sequence[Scan]):
         """
         chosen = list(range(len(self)))
         for name, value in facts.items():
-            said = [_facts(entry).get(name) for entry in self.entries]
-            if not any(s is not None for s in said):
-                known = sorted({k for entry in self.entries for k in _facts(entry)})
-                raise BadInput(f"no column '{name}' in the cohort's table; it has {', '.join(known) or 'none'}")
+            said = self.column(name)
             if value not in said:
-                raise BadInput(f"no scan with {name} '{value}'; {name} has {_few(sorted({s for s in said if s}))}")
+                raise BadInput(f"no scan with {name} '{value}'; {name} has {few(sorted({s for s in said if s}))}")
             chosen = [i for i in chosen if said[i] == value]
         if not chosen:
             raise BadInput(
@@ -134,29 +163,69 @@ class Cohort(Sequence[Scan]):
             )
         return self.subset(chosen)
 
-    def split(self, *sizes: int, seed: int = 0) -> tuple[Cohort, ...]:
+    def split(self, *sizes: int, seed: int = 0, stratify: str | None = None) -> tuple[Cohort, ...]:
         """Disjoint parts of so many subjects each, drawn by a seeded rule that depends on the ids, not on their order.
 
         Sizes count subjects, and all scans of a subject go to one part: where each subject has one scan, that is scans. The
         draw orders subjects by the SHA-256 of "seed/id", id being the subject's first in the alphabet.
 
-        Raises `BadCall` where there are fewer subjects than the sizes together.
+        Parameters
+        ----------
+        stratify : a column whose values each part shall have nearly in the cohort's proportions. Numbers (more than five
+            different ones) are cut at their quantiles into five classes; a missing value is a class of its own
+
+        Raises `BadCall` where there are fewer subjects than the sizes together, `BadInput` for a column that no scan has.
+        """
+        order = self._drawn(seed, stratify)
+        if min(sizes, default=0) < 0 or sum(sizes) > len(order):
+            raise BadCall(
+                f"a cohort of {len(order)} subjects ({len(self)} scans) cannot be split into "
+                f"{' + '.join(map(str, sizes))} = {sum(sizes)}"
+            )
+        ends = accumulate(sizes, initial=0)
+        return tuple(self.subset(sorted(i for scans in order[a:b] for i in scans)) for a, b in pairwise(ends))
+
+    def folds(self, k: int, *, seed: int = 0, stratify: str | None = None) -> list[tuple[Cohort, Cohort]]:
+        """K pairs (train, test): the test parts hold every subject once, in sizes that differ by one at most.
+
+        Drawn as in `split`, with the same `stratify`. Raises `BadCall` where k is below 2 or above the number of subjects.
+        """
+        n = len(set(self.subjects))
+        if not 2 <= k <= n:
+            raise BadCall(f"a cohort of {n} subjects ({len(self)} scans) cannot be cut into {k} folds; use 2 to {n}")
+        tests = self.split(*(n // k + (i < n % k) for i in range(k)), seed=seed, stratify=stratify)
+        pairs = []
+        for test in tests:
+            held = set(test.ids)
+            pairs.append((self.subset(i for i, id in enumerate(self.ids) if id not in held), test))
+        return pairs
+
+    def _drawn(self, seed: int, stratify: str | None) -> list[list[int]]:
+        """The scans of each subject, subjects in the order in which a split takes them.
+
+        Stratified, it is systematic sampling: the r-th of a class of n subjects stands at (r + u) / n, u drawn once for a class.
+        Any run of subjects in that order then has the classes in proportion.
         """
         members: dict[str, list[int]] = {}
         for i, subject in enumerate(self.subjects):
             members.setdefault(subject, []).append(i)
-        if min(sizes, default=0) < 0 or sum(sizes) > len(members):
-            raise BadCall(
-                f"a cohort of {len(members)} subjects ({len(self)} scans) cannot be split into "
-                f"{' + '.join(map(str, sizes))} = {sum(sizes)}"
-            )
+        firsts = {scans[0]: min(scans, key=lambda i: self.ids[i]) for scans in members.values()}
 
         def drawn(scans: list[int]) -> str:
-            return hashlib.sha256(f"{seed}/{min(self.ids[i] for i in scans)}".encode()).hexdigest()
+            return _hash(seed, self.ids[firsts[scans[0]]])
 
         order = sorted(members.values(), key=drawn)
-        ends = accumulate(sizes, initial=0)
-        return tuple(self.subset(sorted(i for scans in order[a:b] for i in scans)) for a, b in pairwise(ends))
+        if stratify is None:
+            return order
+        classes = _classes(self.column(stratify))
+        strata: dict[str, list[list[int]]] = {}
+        for scans in order:
+            strata.setdefault(classes[firsts[scans[0]]], []).append(scans)
+        placed = []
+        for name, stratum in strata.items():
+            start = int(_hash(seed, f"{stratify}={name}")[:8], 16) / 16**8
+            placed += [((r + start) / len(stratum), drawn(scans), scans) for r, scans in enumerate(stratum)]
+        return [scans for _, _, scans in sorted(placed)]
 
     def batches(self, size: int) -> Iterator[list[Scan]]:
         """Lists of `size` scans in order; the last may be shorter."""
@@ -186,5 +255,29 @@ def _subject(entry: Entry | Scan) -> str:
     return facts.get("subject") or facts.get("participant_id") or (named[0] if named else entry.id)
 
 
-def _few(names: Sequence[str]) -> str:
+def _hash(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
+
+
+def _classes(values: Sequence[str | None]) -> list[str]:
+    """Each value's class: itself; or, of many different numbers, the fifth of them that it lies in."""
+    numbers = [_number(value) for value in values]
+    known = [n for n in numbers if n is not None]
+    told = sum(bool(value) for value in values)
+    if len(known) < told or len(set(known)) <= BINS:
+        return [value or "" for value in values]
+    edges = [float(e) for e in np.quantile(known, np.arange(1, BINS) / BINS)]
+    return ["" if n is None else str(bisect_right(edges, n)) for n in numbers]
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def few(names: Sequence[str]) -> str:
+    """The first five of some names, and how many there are."""
     return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")

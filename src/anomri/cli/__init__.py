@@ -9,8 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from anomri.cli import cohorts, studying
+from anomri.cli.corrupting import corrupt
 from anomri.cli.learning import calibrate, fit, methods
 from anomri.cli.looking import demo, detect, preprocess, report
+from anomri.cli.making import phantom
 from anomri.cli.terminal import BAD_CALL, complain
 
 __all__ = ["app", "main"]
@@ -50,14 +53,38 @@ VERBS: dict[Callable[..., None], tuple[str, ...]] = {
         "anomri calibrate mine/ --cohort healthy/ --split mine/split.tsv",
     ),
     methods: ("anomri methods",),
+    corrupt: (
+        "anomri corrupt --list",
+        "anomri corrupt scan.nii.gz --artefact ghosting --severity 0.5 --out ghosting.nii.gz",
+        "anomri corrupt scan.nii.gz --artefact ring --out ring.nii.gz --truth ring_mask.nii.gz",
+    ),
+    phantom: (
+        "anomri phantom --n 10 --spacing 2 --out phantoms/",
+        "anomri phantom --n 5 --sequence T1w,FLAIR --lesion stroke --contrast hypo,hyper --ml 10 --out strokes/",
+    ),
 }
 """Each command, and examples of its use."""
+GROUPS: dict[str, tuple[str, dict[Callable[..., None], tuple[str, ...]]]] = {
+    "cohort": (cohorts.HELP, cohorts.VERBS),
+    "study": (studying.HELP, studying.VERBS),
+}
+"""Commands of commands: what each is about, its commands, and examples of their use."""
 
-for _verb, _examples in VERBS.items():
-    app.command(
-        help="\n\n".join(" ".join(part.split()) for part in str(_verb.__doc__).split("\n\n")),
-        epilog="\n\n".join(("Examples:" if len(_examples) > 1 else "Example:", *_examples)),
-    )(_verb)
+
+def _add(to: typer.Typer, verbs: dict[Callable[..., None], tuple[str, ...]]) -> None:
+    for verb, examples in verbs.items():
+        to.command(
+            verb.__name__.rstrip("_"),
+            help="\n\n".join(" ".join(part.split()) for part in str(verb.__doc__).split("\n\n")),
+            epilog="\n\n".join(("Examples:" if len(examples) > 1 else "Example:", *examples)),
+        )(verb)
+
+
+_add(app, VERBS)
+for _name, (_help, _verbs) in GROUPS.items():
+    _group = typer.Typer(name=_name, help=_help, no_args_is_help=True)
+    _add(_group, _verbs)
+    app.add_typer(_group)
 
 
 @app.callback(invoke_without_command=True)

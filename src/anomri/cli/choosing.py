@@ -31,6 +31,13 @@ CohortOption = Annotated[
         help="Many scans: a folder of NIfTI files, a BIDS data set, or a .csv or .tsv table (columns id, one per sequence, optional brain, lesion, group).",
     ),
 ]  # fmt: skip
+DatasetOption = Annotated[
+    str | None,
+    option(
+        "--dataset", metavar="NAME", panel=SCANS, show_default=False,
+        help="The --cohort is a data set in its owners' layout: 'anomri cohort list' names those that are known, such as brats2021.",
+    ),
+]  # fmt: skip
 SequenceOption = Annotated[
     str | None,
     option(
@@ -99,7 +106,14 @@ SplitOption = Annotated[
     Path | None,
     option(
         "--split", metavar="TABLE", panel=SCANS, show_default=False,
-        help="Table with columns id and split (fit, validate or test). Scans of test are never read.",
+        help="Table with columns id and split (fit, validate or test; train is fit), as 'anomri cohort split' writes it. Scans of test are never read.",
+    ),
+]  # fmt: skip
+FoldOption = Annotated[
+    int | None,
+    option(
+        "--fold", metavar="N", panel=SCANS, show_default=False,
+        help="The fold of the --split that is held out, for a table with folds.",
     ),
 ]  # fmt: skip
 SeedOption = Annotated[int, option("--seed", metavar="N", panel=RUNNING, help="The same seed gives the same result.")]
@@ -127,6 +141,7 @@ def scans_of(
     brain: Path | None,
     id: str | None,
     where: list[str] | None,
+    dataset: str | None = None,
 ) -> Cohort:
     """The scans that a command line names; a file that it names and that is not there is a bad call."""
     from anomri.cohort import Cohort
@@ -141,16 +156,18 @@ def scans_of(
             raise BadCall(
                 "--brain and --id are for one scan; in a cohort, masks and ids come from the table or the BIDS names"
             )
-        return opened(cohort, sequence, where)
+        return opened(cohort, sequence, where, dataset)
+    if dataset is not None:
+        raise BadCall("--dataset says how a --cohort is laid out; there is none")
     if where:
         raise BadCall("--where selects from a --cohort; there is none")
     if images:
         if sequence is not None:
             raise BadCall("--sequence is for files; --image SEQUENCE=FILE names the sequence itself")
-        pairs = [_pair(text, "--image") for text in images]
-        if len(dict(pairs)) < len(pairs):
+        named = pairs_of(images, "--image")
+        if len(named) < len(images):
             raise BadCall("--image names a sequence twice; each of a scan's sequences has one file")
-        return Cohort([_entry({name: Path(path) for name, path in pairs}, brain, id)])
+        return Cohort([_entry({name: Path(path) for name, path in named.items()}, brain, id)])
     paths = paths or []
     if len(paths) > 1 and (brain is not None or id is not None):
         raise BadCall(
@@ -180,30 +197,32 @@ def _sequence(path: Path) -> str:
     return ENDINGS.get(files.stem(path).rpartition("_")[2].lower(), "T1w")
 
 
-def opened(cohort: Path, sequence: str | None, where: list[str] | None) -> Cohort:
+def opened(cohort: Path, sequence: str | None, where: list[str] | None, dataset: str | None = None) -> Cohort:
     """The scans of a --cohort."""
     from anomri.cohorts import open_cohort
 
-    return open_cohort(
-        cohort, sequence=sequence or "T1w", where=dict(_pair(text, "--where") for text in where or ()) or None
-    )
+    said = pairs_of(where, "--where") or None
+    return open_cohort(cohort, sequence=sequence or "T1w", where=said, dataset=dataset)
 
 
-def parts_of(whole: Cohort, split: Path | None, validate: int, seed: int) -> dict[str, Cohort]:
+def parts_of(whole: Cohort, split: Path | None, validate: int, seed: int, fold: int | None = None) -> dict[str, Cohort]:
     """The cohort's parts fit, validate and test, from a table or drawn by the seed."""
     if split is None:
         fit, held = whole.split(len(set(whole.subjects)) - validate, validate, seed=seed)
         return {"fit": fit, "validate": held}
-    from anomri import files
+    from anomri.cohorts import splits
 
-    rows = files.read_table(split)
-    for row in rows:
-        if row.get("split") not in PARTS or not row.get("id"):
+    table = splits.read(split)
+    parts: dict[str, list[str]] = {name: [] for name in PARTS}
+    for said, ids in table.parts(fold).items():
+        name = "fit" if said == splits.TRAIN else said
+        if name not in PARTS:
             raise BadInput(
-                f"split table '{split}': scan '{row.get('id')}' is in '{row.get('split')}'; it needs columns id and split, "
+                f"split table '{split}': scan '{ids[0]}' is in '{said}'; it needs columns id and split, "
                 f"and each scan in one of {', '.join(PARTS)}"
             )
-    return {name: whole.only(row["id"] for row in rows if row["split"] == name) for name in PARTS}
+        parts[name] += ids
+    return {name: whole.only(ids) for name, ids in parts.items()}
 
 
 def pipeline_of(method: Method, strip: str, **changes: Any) -> tuple[Step, ...]:
@@ -243,11 +262,15 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(i), int(n)
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    if not name or not value:
-        raise BadCall(f"{option} '{text}' is not NAME=VALUE")
-    return name, value
+def pairs_of(texts: list[str] | None, option: str) -> dict[str, str]:
+    """Names and values of an option NAME=VALUE that may be repeated; the last of a name counts. Raises `BadCall`."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise BadCall(f"{option} '{text}' is not NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def settings_of(method: str, pairs: list[str] | None) -> dict[str, Any]:
@@ -259,8 +282,7 @@ def settings_of(method: str, pairs: list[str] | None) -> dict[str, Any]:
 
     known = inspect.signature(method_class(method)).parameters
     found: dict[str, Any] = {}
-    for text in pairs or ():
-        name, said = _pair(text, "--set")
+    for name, said in pairs_of(pairs, "--set").items():
         if name not in known:
             raise unknown(f"argument of {method}", name, known)
         try:
@@ -271,7 +293,7 @@ def settings_of(method: str, pairs: list[str] | None) -> dict[str, Any]:
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if default not in (None, inspect.Parameter.empty) and type(value) is not type(default):
-            raise BadCall(f"--set {text}: {name} needs {_type(default)}, such as {default}")
+            raise BadCall(f"--set {name}={said}: {name} needs {_type(default)}, such as {default}")
         found[name] = value
     return found
 

@@ -11,7 +11,9 @@ import typer
 from anomri.cli.choosing import (
     RUNNING,
     SCANS,
+    DatasetOption,
     DeviceOption,
+    FoldOption,
     JsonOption,
     N4Option,
     QuietOption,
@@ -78,6 +80,8 @@ def fit(
         ),
     ] = 0,
     split: SplitOption = None,
+    fold: FoldOption = None,
+    dataset: DatasetOption = None,
     sequence: SequenceOption = None,
     where: WhereOption = None,
     spacing: SpacingOption = None,
@@ -134,7 +138,7 @@ def fit(
         }
         pipeline = pipeline_of(built, strip)
         pick_device(device)
-        parts = parts_of(opened(cohort, sequence, where), split, validate, seed)
+        parts = parts_of(opened(cohort, sequence, where, dataset), split, validate, seed, fold)
         asked = _asked(built, parts, strip, half, seed)
         if (old := _finished(out, asked)) is not None:
             say(f"{out} is fitted already, on the same scans with the same settings; nothing to do")
@@ -249,6 +253,8 @@ def calibrate(
         ),
     ] = None,
     split: SplitOption = None,
+    fold: FoldOption = None,
+    dataset: DatasetOption = None,
     sequence: SequenceOption = None,
     where: WhereOption = None,
     strip: StripOption = "auto",
@@ -273,9 +279,9 @@ def calibrate(
             )
         if not 0 < rate < 1:
             raise BadCall(f"--rate is {rate:g}, needs to be between 0 and 1, such as 0.01")
-        scans = opened(cohort, sequence, where)
+        scans = opened(cohort, sequence, where, dataset)
         if split is not None:
-            scans = parts_of(scans, split, 0, seed)["validate"]
+            scans = parts_of(scans, split, 0, seed, fold)["validate"]
         done = 0
         with progress(quiet, "Calibrating", len(scans)) as told:
 

@@ -14,6 +14,7 @@ from anomri.cli.choosing import (
     SCANS,
     BrainOption,
     CohortOption,
+    DatasetOption,
     DeviceOption,
     IdOption,
     JsonOption,
@@ -66,6 +67,7 @@ def detect(
     ] = DEFAULT_MODEL,
     page: Annotated[bool, option("--page/--no-page", help="Write an HTML page for each scan.")] = True,
     cohort: CohortOption = None,
+    dataset: DatasetOption = None,
     image: Annotated[
         list[str] | None,
         option(
@@ -116,7 +118,7 @@ def detect(
 
     with remarks(quiet) as say:
         part = shard_of(shard)
-        scans = scans_of(scan, image, cohort, sequence, brain, id, where)
+        scans = scans_of(scan, image, cohort, sequence, brain, id, where, dataset)
         method = load(model)
         method.device, method.precision = device, precision
         pipeline = pipeline_of(method, strip, n4=n4, **registration_of(register, template, register_by))
@@ -266,6 +268,7 @@ def preprocess(
         Path, option("--out", "-o", metavar="FOLDER", help="Folder for the preprocessed scans, as BIDS derivatives.")
     ] = Path("preprocessed"),
     cohort: CohortOption = None,
+    dataset: DatasetOption = None,
     image: Annotated[
         list[str] | None,
         option(
@@ -311,7 +314,7 @@ def preprocess(
             **registration_of(register, template, register_by),
         }
         pipeline = steps.preset(preset, **{k: v for k, v in given.items() if v is not None})
-        scans = scans_of(scan, image, cohort, sequence, brain, id, where)
+        scans = scans_of(scan, image, cohort, sequence, brain, id, where, dataset)
         with progress(quiet, "Preprocessing", len(scans)) as told:
             done = 0
 

@@ -1,12 +1,14 @@
-"""Other scanners' contrasts of the same brain: smooth shading, another curve of intensities, less sharpness. Augmentation."""
+"""What a scanner does to a brain's intensities: smooth shading, another curve, less sharpness, noise."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomri.corruptions.spatial import blur
+from anomri.corruptions.spatial import blur, smooth_field
 
 
 def restain(
@@ -38,6 +40,31 @@ def restain(
     values = out[:, brain]
     mean, sd = values.mean(dim=1), values.std(dim=1).clamp(min=1e-6)
     return torch.where(brain, (out - mean[:, None, None, None]) / sd[:, None, None, None], 0.0)
+
+
+def bias_field(
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    rng: torch.Generator,
+    *,
+    sd: float = 0.1,
+    every_mm: float = 80.0,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """A smooth positive field `(I, J, K)` about 1, to multiply with: the exponential of `sd` times a smooth normal field.
+
+    Source: the bias field of Billot et al., SynthSeg (2023), section 3.2.
+    """
+    return torch.exp(sd * smooth_field(shape, spacing, every_mm, rng, device=device)[0])
+
+
+def rician(x: Tensor, sd: float, rng: torch.Generator) -> Tensor:
+    """The magnitude of `x`, in whose real and imaginary part there is normal noise of `sd`; never below 0.
+
+    Source: Gudbjartsson and Patz, The Rician distribution of noisy MRI data (1995).
+    """
+    real, imaginary = (sd * torch.randn(x.shape, generator=rng).to(x.device) for _ in range(2))
+    return torch.hypot(x + real, imaginary)
 
 
 def _smooth(x: Tensor, rng: torch.Generator) -> Tensor:

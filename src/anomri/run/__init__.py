@@ -23,7 +23,20 @@ from anomri.method import Method, versions
 from anomri.run.results import Place, Sizes, prepare, read, write, write_prepared
 from anomri.scan import Detection, Scan
 
-__all__ = ["Place", "detect", "draw", "gather", "prepare_scans", "read", "write_group"]
+__all__ = [
+    "Place",
+    "detect",
+    "draw",
+    "gather",
+    "hashed",
+    "inputs",
+    "prepare_scans",
+    "public",
+    "read",
+    "sharded",
+    "weights_hash",
+    "write_group",
+]
 
 Row = dict[str, Any]
 Page = Callable[[Detection, Path], None]
@@ -66,7 +79,7 @@ def detect(
     about = {
         "method": method.name,
         "arguments": method.arguments,
-        "weights": method.weights_sha256 or _weights(method),
+        "weights": method.weights_sha256 or weights_hash(method),
         "threshold": method.threshold,
         "precision": method.precision,
         "preprocessing": described,
@@ -143,11 +156,7 @@ def _each(
     shard: tuple[int, int],
     needs_page: bool = False,
 ) -> list[Row]:
-    i, n = shard
-    if not 1 <= i <= n:
-        raise BadCall(
-            f"shard {i}/{n} does not exist; use 1/{n} to {n}/{n}" if n >= 1 else "there must be 1 shard or more"
-        )
+    mine = sharded(len(cohort), shard)
     places = [Place.of(id) for id in cohort.ids]
     first: dict[str, str] = {}
     for id, place in zip(cohort.ids, places, strict=True):
@@ -160,7 +169,7 @@ def _each(
     about = {**about, "steps": preprocess.describe(cohort.steps), "version": versions()["anomri"]}
     prepare(out)
     rows = []
-    for k in range(i - 1, len(cohort), n):
+    for k in mine:
         row = _one(cohort, k, places[k], out, about, work, overwrite, needs_page)
         rows.append(row)
         if progress:
@@ -183,14 +192,14 @@ def _one(
     row: Row = {"id": entry.id, "label": place.label, "sequence": "+".join(sequences)}
     written: Sizes = {}
     try:
-        inputs = _inputs(entry)
-        key = _hash({**about, "inputs": inputs})
+        read = inputs(entry)
+        key = hashed({**about, "inputs": read})
         old = None if overwrite else complete(out, place, key)
         if old is not None and (place.page in old["outputs"] or not needs_page):
             return {**old["row"], "status": "skipped"}
         cells, more = work(cohort[k], place, written)
         row |= {"status": "done", **cells, "message": ""}
-        files.write_json(log, {"row": row, "configuration": key, "inputs": inputs, "outputs": written, **more})
+        files.write_json(log, {"row": row, "configuration": key, "inputs": read, "outputs": written, **more})
     except AnomriError as error:
         _fail(row, str(error), None, entry, out, place, written)
     except Exception as error:  # One scan's trouble must not end a cohort; the log keeps the whole story.
@@ -204,26 +213,26 @@ def _fail(
     row: Row, text: str, details: str | None, entry: Entry | Scan, out: Path, place: Place, written: Iterable[str]
 ) -> None:
     """Marks a row failed, takes away what the scan has left half done, and notes the reason in its log."""
-    message = _public(text, entry)
+    message = public(text, entry)
     row |= {"status": "failed", "message": message}
     try:
         for path in written:
             (out / path).unlink(missing_ok=True)
-        files.write_json(out / place.log, {"row": row, **({"traceback": _public(details, entry)} if details else {})})
+        files.write_json(out / place.log, {"row": row, **({"traceback": public(details, entry)} if details else {})})
     except (AnomriError, OSError) as error:
-        row["message"] = f"{message}; nor could its log be written: {_public(str(error), entry)}"
+        row["message"] = f"{message}; nor could its log be written: {public(str(error), entry)}"
 
 
-def _public(text: str, entry: Entry | Scan) -> str:
+def public(text: str, entry: Entry | Scan) -> str:
     """A message without the folders that it names: they may tell who somebody is, and results folders are shared."""
     if isinstance(entry, Entry):
-        for path in filter(None, (*entry.images.values(), entry.brain, entry.lesion)):
+        for path in entry.paths:
             text = text.replace(str(path), Path(path).name)
     text = re.sub(r'File "[^"\n]*?([^"/\\\n]+[/\\][^"/\\\n]+)"', r'File "\1"', text)
     return re.sub(r"'[^'\n]*[/\\]([^'/\\\n]+)'", r"'\1'", text)
 
 
-def _inputs(entry: Entry | Scan) -> dict[str, dict[str, str]]:
+def inputs(entry: Entry | Scan) -> dict[str, dict[str, str]]:
     """Name and hash of what is read for a scan, by sequence, and its brain mask."""
     if isinstance(entry, Scan):
         parts = (entry.image, entry.affine, entry.brain)
@@ -233,7 +242,7 @@ def _inputs(entry: Entry | Scan) -> dict[str, dict[str, str]]:
     return {name: {"file": Path(path).name, "sha256": files.sha256(path)} for name, path in read.items()}
 
 
-def _weights(method: Method) -> str:
+def weights_hash(method: Method) -> str:
     """The hash of weights that have not been saved yet."""
     digest = hashlib.sha256()
     for part, net in method.networks().items():
@@ -243,7 +252,18 @@ def _weights(method: Method) -> str:
     return digest.hexdigest()
 
 
-def _hash(content: Mapping[str, Any]) -> str:
+def sharded(count: int, shard: tuple[int, int]) -> range:
+    """Which of so many scans are of shard (i, n): every n-th, from the i-th. Raises `BadCall` where there is no such shard."""
+    i, n = shard
+    if not 1 <= i <= n:
+        raise BadCall(
+            f"shard {i}/{n} does not exist; use 1/{n} to {n}/{n}" if n >= 1 else "there must be 1 shard or more"
+        )
+    return range(i - 1, count, n)
+
+
+def hashed(content: Mapping[str, Any]) -> str:
+    """A hash of what a result depends on."""
     return hashlib.sha256(json.dumps(files.plain(content), sort_keys=True).encode()).hexdigest()
 
 

@@ -1,23 +1,11 @@
-"""The only module that opens or writes images, weights, checkpoints and tables.
-
-Everything is written beside its place and then renamed, so that a killed run leaves no half file. Nothing is pickled: weights
-are safetensors, everything else is NIfTI, JSON or TSV.
-"""
+"""NIfTI images and masks, and the scans that they make."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import errno
 import gzip
-import hashlib
 import io
-import json
 import logging
-import os
-import secrets
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +17,9 @@ from nibabel.volumeutils import array_from_file
 from numpy.typing import NDArray
 
 from anomri.errors import BadCall, BadInput
+from anomri.files.opening import NIFTI, reading, replacing, short
 from anomri.scan import Array, Grid, Mask, Origin, Scan
 
-NIFTI = (".nii.gz", ".nii")
 SPACING_MM = (0.05, 20.0)
 """Voxel edges that a brain scan may have."""
 FORMS_APART = (60.0, 1.5)
@@ -40,167 +28,6 @@ TINY = float(np.finfo(np.float32).tiny)
 HEADERS: tuple[Any, Any] = (nib.Nifti1Header, nib.Nifti2Header)
 _QUIET = logging.getLogger("anomri.files.nifti")
 _QUIET.disabled = True
-
-
-# --- opening and replacing -------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder, which replaces `path` if the block ends well and vanishes if not.
-
-    Raises `BadInput` where there is no space or no permission.
-    """
-    path = Path(path)
-    ends = next((e for e in NIFTI if path.name.endswith(e)), path.suffix)
-    part = path.with_name(f".{path.name.removesuffix(ends)}.{secrets.token_hex(4)}.part{ends}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise _said(error, path, "write") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def reading(path: str | Path) -> Iterator[Path]:
-    """Says in one line what keeps a file or folder from being read; raises `BadInput`."""
-    path = Path(path)
-    try:
-        yield path
-    except MemoryError as error:
-        raise BadInput(f"'{path}' does not fit into memory; check the size that its header states") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadInput(f"'{path}' is cut short or damaged ({_short(error)}); copy it again") from error
-    except OSError as error:
-        raise _said(error, path, "read") from error
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
-
-
-def _said(error: OSError, path: Path, doing: str) -> BadInput:
-    why = {
-        errno.ENOSPC: "no space left on the device; free some and run the same command again, what is done is kept",
-        errno.EDQUOT: "disk quota exceeded; free some space and run the same command again, what is done is kept",
-        errno.EACCES: "permission denied; change its rights or choose another place",
-        errno.EPERM: "permission denied; change its rights or choose another place",
-        errno.EROFS: "the file system is read-only; choose another place",
-        errno.ENOENT: "no such file or folder; check the path",
-        errno.ENOTDIR: "a part of the path is a file, not a folder",
-        errno.EISDIR: "it is a folder, not a file",
-    }.get(error.errno or 0, error.strerror or type(error).__name__)
-    return BadInput(f"cannot {doing} '{path}': {why}")
-
-
-# --- text, JSON, tables --------------------------------------------------------------------------------------------
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Writes UTF-8 text atomically."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
-
-
-def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON atomically; NaN and infinities become null, arrays lists, so that any reader takes it."""
-    write_text(path, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Reads a JSON object; raises `BadInput` where there is none."""
-    with reading(path) as file:
-        text = file.read_bytes()
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise BadInput(f"'{path}' is not valid JSON ({_short(error)})") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"'{path}' holds a JSON {type(content).__name__}, needs an object")
-    return content
-
-
-def plain(value: Any) -> Any:
-    """The same content in JSON's types."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, set | frozenset):
-        return plain(sorted(value, key=str))
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    if value is None or isinstance(value, str):
-        return value
-    return str(value)
-
-
-def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Writes rows as TSV, atomically; missing values are `n/a`, as BIDS wants them."""
-    names = list(columns) if columns else list(dict.fromkeys(name for row in rows for name in row))
-
-    def cell(value: Any) -> str:
-        value = plain(value)
-        if value is None or value == "":
-            return "n/a"
-        text = f"{value:.6g}" if isinstance(value, float) else str(value)
-        return " ".join(text.split())
-
-    lines = ["\t".join(names), *("\t".join(cell(row.get(name)) for name in names) for row in rows)]
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def read_table(path: str | Path) -> list[dict[str, str]]:
-    """Reads a table with a header line (tabs, commas or semicolons) as rows of text; `n/a` becomes an empty string.
-
-    Raises `BadInput` where it cannot be read, has no header, or a line has more or fewer cells than it.
-    """
-    with reading(path) as file:
-        content = file.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"table '{path}' is not UTF-8 text; save it as UTF-8 CSV or TSV") from error
-    first = text.lstrip().partition("\n")[0]
-    if not first:
-        raise BadInput(f"table '{path}' is empty; it needs a header line and a line per scan")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max("\t,;", key=first.count))
-    names: list[str] = []
-    rows = []
-    try:
-        for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if not any(cells):
-                continue
-            if not names:
-                names = cells
-                twice = [name for name in names if names.count(name) > 1]
-                if twice:
-                    raise BadInput(f"table '{path}' has two columns '{twice[0]}'; rename one")
-                continue
-            if len(cells) != len(names):
-                raise BadInput(
-                    f"table '{path}', line {reader.line_num}: {len(cells)} cells, the header has {len(names)}"
-                )
-            rows.append({name: "" if cell == "n/a" else cell for name, cell in zip(names, cells, strict=True)})
-    except csv.Error as error:
-        raise BadInput(
-            f"table '{path}', line {reader.line_num}: {_short(error)}; save it as UTF-8 CSV or TSV"
-        ) from error
-    return rows
-
-
-# --- images --------------------------------------------------------------------------------------------------------
 
 
 def read_image(path: str | Path) -> tuple[Array, Grid, Origin]:
@@ -226,7 +53,7 @@ def read_image(path: str | Path) -> tuple[Array, Grid, Origin]:
             except OSError as error:
                 if error.errno:
                     raise
-                raise EOFError(_short(error)) from error
+                raise EOFError(short(error)) from error
     slope, inter = header.get_slope_inter()
     with np.errstate(over="ignore", invalid="ignore"):
         volume = np.array(data, dtype=np.float32, order="C")
@@ -268,7 +95,7 @@ def _header(path: Path, stream: io.BufferedIOBase) -> Any:
         header.check_fix(logger=_QUIET)
         header.get_slope_inter()
     except HeaderDataError as error:
-        raise BadInput(f"'{path}': its header is damaged ({_short(error)}); convert it again") from error
+        raise BadInput(f"'{path}': its header is damaged ({short(error)}); convert it again") from error
     return header
 
 
@@ -293,7 +120,7 @@ def _geometry(path: Path, header: Any, shape: tuple[int, int, int]) -> tuple[Gri
     try:
         affine, qform = header.get_best_affine(), header.get_qform(coded=True)[0]
     except (HeaderDataError, ValueError) as error:
-        raise BadInput(f"'{path}': its qform is damaged ({_short(error)}); write the orientation anew") from error
+        raise BadInput(f"'{path}': its qform is damaged ({short(error)}); write the orientation anew") from error
     if not np.isfinite(affine).all():
         raise BadInput(f"'{path}': the affine holds NaN or infinite values; write the orientation anew")
     grid = Grid(shape, affine)
@@ -325,15 +152,15 @@ def _geometry(path: Path, header: Any, shape: tuple[int, int, int]) -> tuple[Gri
     return grid, Origin((str(path),), sform_code, qform_code, int(header["xyzt_units"]), grid, qform, version)
 
 
-def read_mask(path: str | Path, grid: Grid, kind: str) -> Mask:
-    """Reads a mask (above 0.5 is inside) that must lie on `grid`; `kind` names it in errors: brain, lesion.
+def read_mask(path: str | Path, grid: Grid, kind: str, labels: Sequence[int] = ()) -> Mask:
+    """Reads a mask that must lie on `grid`: above 0.5 is inside, or, where they are named, the voxels with these labels.
 
-    A lesion mask may be empty. Raises `BadInput` for a brain mask that says nothing: no voxel, or every one.
+    `kind` names it in errors: brain, lesion. A lesion mask may be empty. Raises `BadInput` for a brain mask that says nothing: no voxel, or every one.
     """
     data, own, _ = read_image(path)
     if not own.same(grid):
         raise BadInput(f"{kind} mask '{path}' {_differs(own, grid)}")
-    mask = data > 0.5
+    mask = np.isin(np.rint(data), labels) if labels else data > 0.5
     if kind == "brain" and not mask.any():
         raise BadInput(f"brain mask '{path}' is empty (no voxel above 0.5); give another one, or none")
     if kind == "brain" and mask.all():
@@ -357,7 +184,8 @@ def read_scan(
     *,
     id: str | None = None,
     brain: str | Path | None = None,
-    lesion: str | Path | None = None,
+    lesion: str | Path | Sequence[str | Path] | None = None,
+    lesion_labels: Sequence[int] = (),
 ) -> Scan:
     """Reads a scan from one file per sequence, with its masks where given.
 
@@ -365,6 +193,8 @@ def read_scan(
     ----------
     images : sequence to path, such as `{"T1w": "a.nii.gz", "FLAIR": "b.nii.gz"}`, all on one grid
     id : the scan's name; the first file's name without its ending where it is None
+    lesion : a mask, or several that are merged
+    lesion_labels : their values that are lesion; above 0.5 where there are none
 
     Raises `BadInput` where a file cannot be used, an image is constant, or the parts lie on different grids.
     """
@@ -378,6 +208,8 @@ def read_scan(
         if volume.min() == volume.max():
             raise BadInput(f"'{images[name]}' is constant (every voxel is {volume.flat[0]:g}): there is no image in it")
     volumes = [volume for volume, _, _ in read.values()]
+    masks = [lesion] if isinstance(lesion, str | Path) else lesion or []
+    lesions = [read_mask(path, grid, "lesion", lesion_labels) for path in masks]
     paths = tuple(str(path) for path in images.values())
     return Scan(
         np.stack(volumes) if len(volumes) > 1 else volumes[0],
@@ -385,7 +217,7 @@ def read_scan(
         id=id or stem(paths[0]),
         brain=None if brain is None else read_mask(brain, grid, "brain"),  # type: ignore[arg-type]
         sequences=tuple(images),
-        lesion=None if lesion is None else read_mask(lesion, grid, "lesion"),
+        lesion=np.logical_or.reduce(lesions) if lesions else None,
         origin=replace(origin, paths=paths),
     )
 
@@ -449,36 +281,3 @@ def write_image(path: str | Path, volume: NDArray[Any], grid: Grid, origin: Orig
     content = header.binaryblock + bytes(4) + data.tobytes(order="F")
     with replacing(path) as part:
         part.write_bytes(gzip.compress(content, compresslevel=1, mtime=0) if part.name.endswith(".gz") else content)
-
-
-# --- weights -------------------------------------------------------------------------------------------------------
-
-
-def write_tensors(path: str | Path, tensors: Mapping[str, Any]) -> None:
-    """Writes named tensors as safetensors, atomically."""
-    from safetensors.torch import save
-
-    with replacing(path) as part:
-        part.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-
-
-def read_tensors(path: str | Path) -> dict[str, Any]:
-    """Reads safetensors; raises `BadInput` where the file is missing or damaged. Runs no code from the file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    with reading(path) as file:
-        # Rust's message for a missing file says less than the operating system's.
-        file.open("rb").close()
-        try:
-            return load_file(file)
-        except SafetensorError as error:
-            raise BadInput(
-                f"weights '{path}' are damaged or not safetensors ({_short(error)}); copy the model folder again"
-            ) from error
-
-
-def sha256(path: str | Path) -> str:
-    """The hash of a file's content, in hexadecimal."""
-    with reading(path) as file, file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

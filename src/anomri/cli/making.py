@@ -1,0 +1,116 @@
+"""The verb that makes scans: phantom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from anomri.cli.choosing import RUNNING, DeviceOption, JsonOption, QuietOption, SeedOption, option
+from anomri.cli.terminal import print_json, progress, remarks
+from anomri.errors import BadCall
+
+LESIONS = "Lesions"
+
+
+def phantom(
+    out: Annotated[Path, option("--out", "-o", metavar="FOLDER", help="Folder for the scans, a BIDS data set.")] = Path(
+        "phantoms"
+    ),
+    n: Annotated[int, option("--n", metavar="N", help="How many subjects.")] = 10,
+    sequence: Annotated[
+        str,
+        option(
+            "--sequence",
+            metavar="NAME",
+            help="T1w, T2w, FLAIR, or random (any contrast); several, joined by commas, for each subject.",
+        ),
+    ] = "T1w",
+    spacing: Annotated[float, option("--spacing", metavar="MM", help="Edge of a voxel in mm.")] = 1.0,
+    label_maps: Annotated[
+        Path | None,
+        option(
+            "--label-maps",
+            metavar="FOLDER",
+            show_default=False,
+            help="Label maps with FreeSurfer's numbers to paint. Default: the MNI152 tissue maps of nilearn's package.",
+        ),
+    ] = None,
+    lesion: Annotated[
+        str | None,
+        option(
+            "--lesion",
+            metavar="KIND",
+            panel=LESIONS,
+            show_default=False,
+            help="Plant one in every subject: tumour, stroke or white_matter. Default: all are healthy.",
+        ),
+    ] = None,
+    contrast: Annotated[
+        str | None,
+        option(
+            "--contrast",
+            metavar="NAME",
+            panel=LESIONS,
+            show_default=False,
+            help="hyper, hypo or iso (another texture only); several, joined by commas, one for each sequence. Default: hyper.",
+        ),
+    ] = None,
+    ml: Annotated[
+        float | None,
+        option("--ml", metavar="ML", panel=LESIONS, show_default=False, help="Its volume in ml. Default: 10."),
+    ] = None,
+    mass_effect: Annotated[
+        float | None,
+        option(
+            "--mass-effect",
+            metavar="MM",
+            panel=LESIONS,
+            show_default=False,
+            help="How far it pushes the tissue at its edge outwards, in mm. Default: 0.",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    overwrite: Annotated[
+        bool, option("--overwrite", panel=RUNNING, help="Delete other phantoms that the folder holds.")
+    ] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make scans of healthy subjects, with lesions planted in them if asked for. No downloads.
+
+    Every subject differs in anatomy, contrast, shading and noise. Its brain mask and the truth of its lesion lie beside it, and
+    'detect --cohort' and 'fit --cohort' read the folder. They are phantoms: good for trying things out, no measure of how a
+    method does on patients.
+    """
+    from anomri.cohorts import phantom as phantoms
+    from anomri.cohorts.phantom import dataset
+
+    with remarks(quiet) as say:
+        contrasts = contrast and [name.strip() for name in contrast.split(",")]
+        said = {"contrast": contrasts, "ml": ml, "mass_effect_mm": mass_effect}
+        given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+        if given and lesion is None:
+            raise BadCall("--contrast, --ml and --mass-effect are a lesion's; name its kind with --lesion")
+        sequences = [name.strip() for name in sequence.split(",") if name.strip()]
+        scans = phantoms.healthy(
+            n, sequences=sequences, seed=seed, spacing=spacing, label_maps=label_maps, device=device
+        )
+        if lesion is not None:
+            scans = scans.map(phantoms.planted(kind=lesion, seed=seed, **given))
+        recipe = {
+            "sequences": sequences,
+            "seed": seed,
+            "spacing": spacing,
+            "label_maps": label_maps and label_maps.name,
+        }
+        dataset.begin(out, {**recipe, "n": n, "lesion": lesion, **given}, overwrite=overwrite)
+        rows = []
+        with progress(quiet, "Making", n) as told:
+            for done, scan in enumerate(scans, start=1):
+                rows.append(dataset.store(scan, out))
+                told(done, scan.id)
+        dataset.finish(out, rows)
+        say(f"{n} phantoms ({', '.join(sequences)}) are in {out}; detect, fit and calibrate take it as --cohort")
+        if as_json:
+            print_json({"out": str(out), "subjects": rows})
