@@ -26,8 +26,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from anomri.study import Case, Entrant, Source, Study, Table
-from anomri.study.papers import expected, part
+from anomri.study import Case, Source, Study, Table
+from anomri.study.papers import expected, lines, part
 
 METRICS = ("dice_best_scan_oracle",)
 # Data set, sequence, and how many labelled scans it has to validate on.
@@ -41,10 +41,16 @@ DATA = {
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "cDDPM (l1)": ("cddpm", {"pretrained": True, "t_test": (250, 500, 750), "score": "l1"}),
     "cDDPM (SSIM)": ("cddpm", {"pretrained": True, "t_test": (250, 500, 750), "score": "ssim"}),
-    "cDDPM (SSIM-ens)": ("ssim_ens", {}),
+    "cDDPM (SSIM-ens)": ("cddpm", {"pretrained": True, "t_test": (250, 500, 750), "score": "ssim_ens"}),
     "cDDPM S_mean": ("mahalanobis", {"n": 10, "covariance": None}),
     "cDDPM S_MHD diag": ("mahalanobis", {"n": 10, "covariance": "diagonal"}),
     "cDDPM S_MHD full": ("mahalanobis", {"n": 10, "covariance": "full"}),
+}
+SHARES = {
+    "cDDPM (SSIM)": "cDDPM (l1)",
+    "cDDPM (SSIM-ens)": "cDDPM (l1)",
+    "cDDPM S_MHD diag": "cDDPM S_mean",
+    "cDDPM S_MHD full": "cDDPM S_mean",
 }
 
 PRINTED = {
@@ -100,15 +106,16 @@ STUDY = Study(
     title="Scores of conditioned diffusion models",
     paper="Behrendt's thesis, Table 4.5",
     entrants={
-        f"{model}, {sequence}": Entrant(
-            method,
-            arguments,
+        name: entrant
+        for sequence in ("T1w", "T2w")
+        for name, entrant in lines(
+            MODELS,
+            sequence,
+            shares=SHARES,
             fit=f"IXI {sequence}, to fit",
             validate=f"IXI {sequence}, to validate",
             calibrate=f"IXI {sequence}, to validate",
-        )
-        for model, (method, arguments) in MODELS.items()
-        for sequence in ("T1w", "T2w")
+        ).items()
     },
     sources={
         **{

@@ -19,16 +19,16 @@ Command (not run here: no machine of ours has the data)
 
 Expected
     `PRINTED`: AUPRC in percent. MF is a median filter of 5 x 5 x 5 voxels, BE an erosion of the brain mask by three
-    voxels, CC drops components of fewer than seven voxels. Of one model all four lines share their weights: fit one and
-    give it to all with `--model`. Standard deviations over folds are left out.
+    voxels, CC drops components of fewer than seven voxels. Of one model all four lines share their weights: those of
+    "all three". Standard deviations over folds are left out.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from anomri.study import Case, Entrant, Source, Study, Table
-from anomri.study.papers import expected, part
+from anomri.study import Case, Source, Study, Table
+from anomri.study.papers import expected, lines, part
 
 METRICS = ("voxel_auprc",)
 ENSEMBLE = (250, 500, 750)
@@ -56,6 +56,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     )
     for kept, steps in CLEANING.items()
 }
+SHARES = {line: f"{line.split(', ')[0]}, all three" for line in MODELS if not line.endswith("all three")}
 
 PRINTED = {
     "BraTS21 (T2)": {
@@ -150,15 +151,16 @@ STUDY = Study(
     title="What each step of cleaning is worth",
     paper="Behrendt et al., Guided reconstruction with conditioned diffusion models, 2025, supplement, Table 3",
     entrants={
-        f"{model}, {sequence}": Entrant(
-            method,
-            arguments,
+        name: entrant
+        for sequence in ("T1w", "T2w")
+        for name, entrant in lines(
+            MODELS,
+            sequence,
+            shares=SHARES,
             fit=f"IXI {sequence}, to fit",
             validate=f"IXI {sequence}, to validate",
             calibrate=f"IXI {sequence}, to validate",
-        )
-        for model, (method, arguments) in MODELS.items()
-        for sequence in ("T1w", "T2w")
+        ).items()
     },
     sources={
         **{

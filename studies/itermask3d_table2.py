@@ -8,8 +8,9 @@ Data
                                 stands in, in a column of its own
     $ADNI_FAILED_STRIPS         ADNI FLAIR scans, each with the brain mask that failed. To make it as the paper did: strip every
                                 scan by HD-BET, deepbet and SynthStrip besides ROBEX, take the mean of the pairwise Dice of the masks
-                                (`corruptions.artefacts`: `strip_disagreement`), and keep the 20 scans where it is lowest. Without
-                                them `artefact("residual_tissue")` and `artefact("missing_brain")` stand in
+                                (`corruptions.artefacts`: `strip_disagreement`), and keep the 20 scans where it is lowest; leave out
+                                those of subjects that are fitted on, which the paper does not say it did. Without them
+                                `artefact("residual_tissue")` and `artefact("missing_brain")` stand in
 
 Split
     ADNI and OASIS-3 come with a skull: ROBEX takes it off, as in the paper (`pip install 'anomri[strip]'`). 25 subjects

@@ -16,14 +16,15 @@ Command (not run here: no machine of ours has the data)
         --data BRATS2021=/data/BraTS2021 --data ISLES2015=/data/ISLES2015
 
 Expected
-    `PRINTED`: percent, dB (PSNR), mm (ASSD). The published runs segment by one threshold on the error map that is best
-    for the labels of the very test scans, so their DSC is expected of "dice_best_dataset_oracle"; "dice" is
-    IterMask3D's own mask, which sees no label, and nothing is printed for it. Sensitivity, precision and Jaccard were
-    printed at that oracle's threshold too, ours are of the own mask. AUC was taken over the whole grid with its
-    background, ours inside the brain. "ASSD" was a distance of regions, "region_distance_mm" here; "assd_mm" is the
-    true one. PSNR was taken by the highest intensity of the test set, ours by each scan's range. Misprints, as printed:
-    PSNR 1.0 of DAE (tune) in BraTS T2; PSNR and ASSD look swapped in Cycl. UNet of BraTS FLAIR and in AE of BraTS T2.
-    "DAE (1.2std, v1)" is the first version's row of the original noise.
+    `PRINTED`: percent, dB (PSNR), mm (ASSD). The published code segments by the one threshold on the error maps that is
+    best for the labels of the very test scans: DSC, sensitivity, precision and Jaccard are expected of the
+    "..._best_dataset_oracle" metrics. "dice" and its neighbours are of IterMask3D's own mask, which sees no label;
+    nothing is printed for it. "ASSD" was taken at the oracle's threshold too, and was a distance of regions: nothing is
+    expected of "region_distance_mm", that distance of the own mask, nor of "assd_mm", the true one. AUC was taken over
+    the whole grid with its background, ours inside the brain. PSNR was taken by the highest intensity of the test set,
+    ours by each scan's range. Misprints, as printed: PSNR 1.0 of DAE (tune) in BraTS T2; PSNR and ASSD look swapped in
+    Cycl. UNet of BraTS FLAIR and in AE of BraTS T2. "DAE (1.2std, v1)" is the first version's row of the original
+    noise.
 """
 
 from __future__ import annotations
@@ -33,15 +34,18 @@ from typing import Any
 from anomri.study import Case, Entrant, Plot, Source, Study, Table
 from anomri.study.papers import expected, part
 
-METRICS = (
+# No metric measures the last, a distance at an oracle's threshold.
+PRINTED_METRICS = (
     "dice_best_dataset_oracle",
     "voxel_auroc",
-    "sensitivity",
-    "precision",
-    "jaccard",
+    "sensitivity_best_dataset_oracle",
+    "precision_best_dataset_oracle",
+    "jaccard_best_dataset_oracle",
     "psnr_db",
-    "region_distance_mm",
+    None,
 )
+METRICS = tuple(metric for metric in PRINTED_METRICS if metric)
+OWN_MASK = ("dice", "sensitivity", "precision", "jaccard", "region_distance_mm", "assd_mm")
 # Method and arguments of each line. DAE's noise is in SD of the z-scored brain: the original 0.2 of [0, 1] comes to 1.2 SD.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "AE": ("ae", {}),
@@ -89,7 +93,7 @@ PRINTED = {
     },
 }
 
-EXPECTED = expected(PRINTED, METRICS)
+EXPECTED = expected(PRINTED, PRINTED_METRICS)
 
 
 # 200 epochs of 936 and of 730 scans, two at a time.
@@ -99,8 +103,10 @@ TESTED = {"BraTS FLAIR": "FLAIR", "BraTS T2": "T2w", "ISLES FLAIR": "FLAIR"}
 
 
 def entrant(model: str, sequence: str) -> Entrant:
-    """A line's method, fitted on healthy scans of a sequence."""
+    """A line's method, fitted on healthy scans of a sequence; the two versions' rows of one DAE are fitted once."""
     method, arguments = MODELS[model]
+    if model == "DAE (1.2std, v1)":
+        return Entrant(method, shares=f"DAE (orig), {sequence}")
     steps = {"steps": STEPS[sequence]} if method == "itermask3d" else {}
     return Entrant(method, {**arguments, **steps}, fit=FIT[sequence])
 
@@ -128,11 +134,12 @@ STUDY = Study(
         Table(
             "table4",
             "Lesions in 3D scans (IterMask3D v2, Table 4)",
-            ("dice", *METRICS, "assd_mm"),
+            (*OWN_MASK, *METRICS),
             rows=("model",),
             across=("data",),
             expected=EXPECTED,
-            note="The paper's Dice, sensitivity, precision and Jaccard are at the threshold that is best for the test labels.",
+            note="The paper's Dice, sensitivity, precision and Jaccard are at the threshold that is best for the test labels; "
+            "so is its ASSD, in `PRINTED`, which no column here measures.",
         )
     ],
     plots=[Plot("volume", "Dice of the own mask over lesion volume", "scatter", y="dice", x="lesion_ml")],

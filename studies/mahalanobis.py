@@ -21,15 +21,15 @@ Expected
     `PRINTED`, in percent. "[DICE]", the best possible Dice, is expected of "dice_best_scan_oracle" (see cddpm.py). Maps
     are not cleaned in this paper; the thesis's Table 4.5 cleans them (anomaly_scores.py). S_mean is SSIM of the mean of
     ten reconstructions, S_MHD times the Mahalanobis distance with a diagonal covariance, S_sMHD with a full one (the
-    table's caption calls the two as one). Standard deviations over folds are left out.
+    table's caption calls the two as one); all three share their weights. Standard deviations over folds are left out.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from anomri.study import Case, Entrant, Source, Study, Table
-from anomri.study.papers import expected, part
+from anomri.study import Case, Source, Study, Table
+from anomri.study.papers import expected, lines, part
 
 METRICS = ("dice_best_scan_oracle", "voxel_auprc")
 # Data set, sequence, and how many labelled scans it has to validate on.
@@ -56,6 +56,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "cDDPM S_MHD": ("mahalanobis", {"n": 10, "covariance": "diagonal"}),
     "cDDPM S_sMHD": ("mahalanobis", {"n": 10, "covariance": "full"}),
 }
+SHARES = {"cDDPM S_MHD": "cDDPM S_mean", "cDDPM S_sMHD": "cDDPM S_mean"}
 
 PRINTED = {
     "BraTS21 (T2)": {
@@ -142,15 +143,16 @@ STUDY = Study(
     title="The Mahalanobis distance as the score",
     paper="Behrendt et al., Leveraging the Mahalanobis distance, MICCAI 2024, Table 1",
     entrants={
-        f"{model}, {sequence}": Entrant(
-            method,
-            arguments,
+        name: entrant
+        for sequence in ("T1w", "T2w")
+        for name, entrant in lines(
+            MODELS,
+            sequence,
+            shares=SHARES,
             fit=f"IXI {sequence}, to fit",
             validate=f"IXI {sequence}, to validate",
             calibrate=f"IXI {sequence}, to validate",
-        )
-        for model, (method, arguments) in MODELS.items()
-        for sequence in ("T1w", "T2w")
+        ).items()
     },
     sources={
         **{

@@ -19,14 +19,14 @@ Command (not run here: no machine of ours has the data)
 
 Expected
     The text tells of N = 5, 10, ..., 30: moderate gains up to 10, none after; no numbers but Table 1's at N = 10, in
-    percent. "[DICE]", the best possible Dice, is expected of "dice_best_scan_oracle" (see cddpm.py). All N share their
-    weights: fit a model a sequence and give it to all with `--model`.
+    percent. "[DICE]", the best possible Dice, is expected of "dice_best_scan_oracle" (see cddpm.py). All N share the
+    weights of N = 10.
 """
 
 from __future__ import annotations
 
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
-from anomri.study.papers import part
+from anomri.study import Case, Plot, Source, Study, Table
+from anomri.study.papers import lines, part
 
 METRICS = ("dice_best_scan_oracle", "voxel_auprc")
 NUMBERS = (5, 10, 15, 20, 25, 30)
@@ -37,6 +37,8 @@ DATA = {
     "ATLAS (T1)": ("atlas2", "T1w", 175),
     "WMH (T1)": ("wmh", "T1w", 15),
 }
+MODELS = {f"N {n}": ("mahalanobis", {"n": n, "covariance": "full"}) for n in NUMBERS}
+SHARES = {line: "N 10" for line in MODELS if line != "N 10"}
 # At N = 10.
 PRINTED = {
     "BraTS21 (T2)": (64.72, 68.55),
@@ -51,14 +53,15 @@ STUDY = Study(
     title="The number of reconstructions",
     paper="Behrendt et al., Leveraging the Mahalanobis distance, MICCAI 2024, section 3",
     entrants={
-        f"N {n}, {sequence}": Entrant(
-            "mahalanobis",
-            {"n": n, "covariance": "full"},
+        name: entrant
+        for sequence in ("T1w", "T2w")
+        for name, entrant in lines(
+            MODELS,
+            sequence,
+            shares=SHARES,
             fit=f"IXI {sequence}, to fit",
             validate=f"IXI {sequence}, to validate",
-        )
-        for n in NUMBERS
-        for sequence in ("T1w", "T2w")
+        ).items()
     },
     sources={
         **{

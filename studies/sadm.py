@@ -19,8 +19,9 @@ Command (not run here: no machine of ours has the data)
 Expected
     `PRINTED`, in percent. "[DICE]", the best possible Dice, is expected of "dice_best_scan_oracle" (see cddpm.py). All
     reconstructions are scored by SSIM with sigma 1. The lines ", BRATS" and ", ATLAS" learn from annotated scans, which
-    a study does not hand out: fit them apart and give each with `--model`. The thesis's Table 4.6 has the same Dice.
-    Standard deviations over folds are left out.
+    a study does not hand out: fit their two SADM apart and give each with `--model`. A "Unet" has the weights of its
+    SADM, and leaves the reconstruction's map out. The thesis's Table 4.6 has the same Dice. Standard deviations over
+    folds are left out.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "SADM, ATLAS": ("sadm", {"anomalies": "atlas", "residual": False, "reconstruct": True}),
     "SADM_res, ATLAS": ("sadm", {"anomalies": "atlas", "residual": True, "reconstruct": True}),
 }
+SHARES = {line: line.replace("Unet", "SADM") for line in MODELS if line.startswith("Unet")}
 
 PRINTED = {
     "BRATS (real)": {
@@ -137,20 +139,20 @@ PRINTED = {
 EXPECTED = expected(PRINTED, METRICS)
 
 
+def entrant(model: str) -> Entrant:
+    """A line's method; a U-Net is that of its SADM, without the reconstruction's map."""
+    method, arguments = MODELS[model]
+    if model in SHARES:
+        return Entrant(method, shares=SHARES[model], set={"reconstruct": False}, calibrate="IXI, to validate")
+    fit = None if model.endswith((", BRATS", ", ATLAS")) else "IXI, to fit"
+    return Entrant(method, arguments, fit=fit, validate="IXI, to validate", calibrate="IXI, to validate")
+
+
 STUDY = Study(
     name="sadm",
     title="Supervised anomaly detection with diffusion models",
     paper="Behrendt et al., Combining reconstruction-based unsupervised anomaly detection with supervised segmentation, MIDL 2024, Table 1",
-    entrants={
-        model: Entrant(
-            method,
-            arguments,
-            fit=None if model.endswith((", BRATS", ", ATLAS")) else "IXI, to fit",
-            validate="IXI, to validate",
-            calibrate="IXI, to validate",
-        )
-        for model, (method, arguments) in MODELS.items()
-    },
+    entrants={model: entrant(model) for model in MODELS},
     sources={
         "IXI, to fit": Source("ixi", "T1w", part(0, 358, 44)),
         "IXI, to validate": Source("ixi", "T1w", part(1, 358, 44)),

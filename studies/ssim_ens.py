@@ -19,16 +19,16 @@ Command (not run here: no machine of ours has the data)
 
 Expected
     `PRINTED`, in percent: DICE at the threshold that is best for labelled validation scans. SSIM-ens weighs SSIM of
-    eight windows, sigma 0.3 to 1.7. Both scores of one model share its weights: fit one and give it to both with
-    `--model`. Standard deviations over folds are left out.
+    eight windows, sigma 0.3 to 1.7. Both scores of one model share its weights. Standard deviations over folds are left
+    out.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from anomri.study import Case, Entrant, Source, Study, Table
-from anomri.study.papers import expected, part
+from anomri.study import Case, Source, Study, Table
+from anomri.study.papers import expected, lines, part
 
 METRICS = ("dice_labelled_validation",)
 # Data set, sequence, and how many labelled scans it has to validate on.
@@ -47,6 +47,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "DDPM (l1)": ("anoddpm", {"score": "l1", "lr": 1e-5, "t_test": 500}),
     "DDPM (SSIM-ens)": ("anoddpm", {"score": "ssim_ens", "lr": 1e-5, "t_test": 500}),
 }
+SHARES = {f"{model} (SSIM-ens)": f"{model} (l1)" for model in ("AE", "DAE", "DDPM")}
 
 PRINTED = {
     "BraTS21 (T2)": {
@@ -103,15 +104,16 @@ STUDY = Study(
     title="Ensembled SSIM as the score",
     paper="Behrendt et al., Diffusion models with ensembled structure-based anomaly scoring, ISBI 2024, Table 1",
     entrants={
-        f"{model}, {sequence}": Entrant(
-            method,
-            arguments,
+        name: entrant
+        for sequence in ("T1w", "T2w")
+        for name, entrant in lines(
+            MODELS,
+            sequence,
+            shares=SHARES,
             fit=f"IXI {sequence}, to fit",
             validate=f"IXI {sequence}, to validate",
             calibrate=f"IXI {sequence}, to validate",
-        )
-        for model, (method, arguments) in MODELS.items()
-        for sequence in ("T1w", "T2w")
+        ).items()
     },
     sources={
         **{

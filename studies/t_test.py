@@ -20,16 +20,15 @@ Command (not run here: no machine of ours has the data)
 Expected
     The figures' curves are not in the text. Expected, in percent, are [DICE] and AUPRC at 500, from Table 2 of cDDPM,
     of whose cDDPM the encoder is pre-trained. pDDPM's text puts the peak on BraTS at 400. "[DICE]" is expected of
-    "dice_best_scan_oracle" (see cddpm.py). Of one model and sequence all levels share their weights: fit one and give
-    it to all with `--model`.
+    "dice_best_scan_oracle" (see cddpm.py). Of one model and sequence all levels share the weights of 500.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
-from anomri.study.papers import part
+from anomri.study import Case, Plot, Source, Study, Table
+from anomri.study.papers import lines, part
 
 METRICS = ("dice_best_scan_oracle", "voxel_auprc")
 LEVELS = (100, 200, 300, 400, 500, 600, 700, 800, 900)
@@ -40,11 +39,17 @@ DATA = {
     "ATLAS (T1)": ("atlas2", "T1w", 175),
     "WMH (T1)": ("wmh", "T1w", 15),
 }
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "DDPM": ("anoddpm", {}),
     "pDDPM": ("pddpm", {}),
     "cDDPM": ("cddpm", {"pretrained": True}),
 }
+MODELS = {
+    f"{model}, t {level}": (method, {**arguments, "t_test": level})
+    for model, (method, arguments) in METHODS.items()
+    for level in LEVELS
+}
+SHARES = {f"{model}, t {level}": f"{model}, t 500" for model in METHODS for level in LEVELS if level != 500}
 
 # At t_test = 500.
 PRINTED = {
@@ -60,15 +65,15 @@ STUDY = Study(
     title="The noise level at test time",
     paper="Behrendt's thesis, Fig. 4.2",
     entrants={
-        f"{model}, {sequence}, t {level}": Entrant(
-            method,
-            {**arguments, "t_test": level},
+        name: entrant
+        for sequence in ("T1w", "T2w")
+        for name, entrant in lines(
+            MODELS,
+            sequence,
+            shares=SHARES,
             fit=f"IXI {sequence}, to fit",
             validate=f"IXI {sequence}, to validate",
-        )
-        for model, (method, arguments) in MODELS.items()
-        for sequence in ("T1w", "T2w")
-        for level in LEVELS
+        ).items()
     },
     sources={
         **{
@@ -83,10 +88,10 @@ STUDY = Study(
             f"{data}: {model}, t {level}",
             f"{data}, test",
             facts={"data": data, "model": model, "t_test": level},
-            only=[f"{model}, {sequence}, t {level}"],
+            only=[f"{model}, t {level}, {sequence}"],
         )
         for data, (_, sequence, _) in DATA.items()
-        for model in MODELS
+        for model in METHODS
         for level in LEVELS
     ],
     measures=("oracle", "voxel"),
@@ -113,7 +118,7 @@ STUDY = Study(
             y="voxel_auprc",
             x="t_test",
             by="model",
-            cases=[f"{data}: {model}, t {level}" for model in MODELS for level in LEVELS],
+            cases=[f"{data}: {model}, t {level}" for model in METHODS for level in LEVELS],
         )
         for data, (name, _, _) in DATA.items()
     ],

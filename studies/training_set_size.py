@@ -95,11 +95,22 @@ STUDY = Study(
         Table(
             "size",
             "AUPRC over the share of scans to fit on (Fig. 5)",
-            ("voxel_auprc", "dice_best_scan_oracle"),
+            ("voxel_auprc_pooled", "dice_best_scan_oracle"),
             rows=("model",),
-            across=("percent",),
-            note="Over the scans of both test sets together; the paper takes the mean of the two.",
+            across=("percent", "data"),
+            note="The paper draws the mean of the two test sets.",
         )
     ],
-    plots=[Plot("size", "AUPRC over the share of scans to fit on", "curve", y="voxel_auprc", x="percent", by="model")],
+    plots=[
+        Plot(
+            name,
+            f"AUPRC over the share of scans to fit on, {data}",
+            "curve",
+            y="voxel_auprc_pooled",
+            x="percent",
+            by="model",
+            cases=[f"{data}: {model}, {percent} %" for model in MODELS for percent in PERCENT],
+        )
+        for data, (name, _) in DATA.items()
+    ],
 )

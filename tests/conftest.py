@@ -9,10 +9,15 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 from numpy.typing import NDArray
 
 from anomri.scan import Grid, Scan
+
+# How long an example takes is a matter of the machine, and no promise.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 CENTRE = np.array([4.0, -11.0, 7.0])
 RADII = np.array([62.0, 80.0, 54.0])

@@ -82,8 +82,8 @@ def test_an_unknown_artefact_lists_the_known_ones():
 
 @pytest.mark.parametrize("name", ["blur", "ring"])
 def test_wrong_severities_and_shapes_are_refused(name):
-    for severity in (-1.0, math.nan, math.inf):
-        with pytest.raises(BadCall, match="0 or more"):
+    for severity in (-1.0, 100.1, math.nan, math.inf):
+        with pytest.raises(BadCall, match="is not 0 to 100; 0 changes nothing"):
             corrupt(RAW, BRAIN, SPACING, name, seeded(), severity)
     for x, brain, spacing in ((RAW[0], BRAIN, SPACING), (RAW, BRAIN[None], SPACING), (RAW, BRAIN[1:], SPACING), (RAW, BRAIN, SPACING[:2])):  # fmt: skip
         with pytest.raises(BadCall, match="needs an image"):

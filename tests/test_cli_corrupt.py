@@ -107,6 +107,11 @@ def test_a_scan_with_its_skull_needs_a_mask_where_the_brain_says_where(ask, writ
     assert ask(path, "-a", "ghosting", "-o", "ghost.nii.gz")[0] == 0
     outside = nib.load(mask).get_fdata() == 0
     assert (np.abs(nib.load("ghost.nii.gz").get_fdata() - x)[outside] > 1).mean() > 0.5
+    # Tissue that is left on is there already: the mask is what fails.
+    told = ask(path, "-a", "residual_tissue", "-o", "left.nii.gz", "--brain", mask)[2]
+    assert "The image is as it was: with its head on, only the brain mask changes" in told
+    assert np.allclose(nib.load("left.nii.gz").get_fdata(), x, atol=0.1)
+    assert "as it was" not in ask(path, "-a", "ring", "-s", "0", "-o", "same.nii.gz", "--brain", mask)[2]
     # An artefact that is local leaves the head elsewhere as it was.
     same = np.abs(nib.load("bad.nii.gz").get_fdata() - x) < 0.1
     assert same.mean() > 0.3
@@ -123,7 +128,12 @@ BAD = {
     "scan.nii.gz -a spike -o ./scan.nii.gz": "are not all different files",
     "scan.nii.gz -a ring -o b.nii.gz --truth b.nii.gz": "are not all different files",
     "scan.nii.gz -a spike -o b.nii.gz --brain gone.nii.gz": "there is no file 'gone.nii.gz'",
-    "scan.nii.gz -a spike -o b.nii.gz --severity=-1": "severity -1 is not 0 or more",
+    "scan.nii.gz -a spike -o b.nii.gz --severity=-1": "severity -1 is not 0 to 100",
+    "scan.nii.gz -a blur -o b.nii.gz -s 1e6": "severity 1e+06 is not 0 to 100",
+    "scan.nii.gz -a spike -o b.nii.gz -s inf": "severity inf is not 0 to 100",
+    "scan.nii.gz -a spike -o b.nii.gz --seed 99999999999999999999": "has more than 64 bits",
+    "scan.nii.gz -a spike -o b.nii.gz --seed 9223372036854775808": "has more than 64 bits",
+    ". -a spike -o b.nii.gz": "'.' is a folder, not an image",
 }
 
 

@@ -128,6 +128,19 @@ def test_bad_calls_are_one_line_and_code_2(ask, words, said):
     assert said in complaints[0]
 
 
+def test_quiet_prints_nothing_and_a_table_is_as_wide_as_the_terminal(ask, monkeypatch):
+    assert ask("study", "run", "tiny.py", "--data", "TINY=data", "--limit", "1", "-q") == (0, "", [])
+    monkeypatch.setenv("COLUMNS", "50")
+    _, out, err = ask("study", "run", "tiny.py", "--data", "TINY=data", "--limit", "1")
+    assert max(map(len, out.splitlines())) <= 50
+    assert "Not run: scans after the first 1 of each source (--limit 1)" in err
+
+
+def test_a_path_that_is_not_there_is_not_here(ask):
+    _, out, _ = ask("study", "show", "tiny.py", "--data", "TINY=gone")
+    assert "test: Tiny brains is not here" in out
+
+
 def test_show_says_what_is_here(ask):
     code, out, _ = ask("study", "show", "tiny.py")
     assert code == 0

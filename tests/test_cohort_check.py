@@ -315,7 +315,7 @@ def test_a_split_against_its_cohort(cohort):
     split = Split((Member("s0", "s0", "fit"), Member("s1", "s1", "test"), Member("x", "x", "test")))
     found = check(Cohort(cohort), split)
     assert kinds(found) == [("unknown", ("x",), False), ("unused", ("s2",), True)]
-    assert found[0].text == "1 of the split's 3 scans are not in the cohort: x"
+    assert found[0].text == "of the split's 3 scans, 1 not in the cohort: x"
     # Only the cohort knows that two of its scans show one person.
     people = [Entry(e.id, e.images, e.brain, e.lesion, {"subject": "one" if e.id != "s2" else "two"}) for e in cohort]
     split = Split((Member("s0", "s0", "fit"), Member("s1", "s1", "test"), Member("s2", "s2", "test")))

@@ -391,9 +391,12 @@ def test_what_cannot_be_planted_is_said(head):
     for error, words, asked in (
         (BadCall, "unknown lesion 'cyst'; known: stroke, tumour, white_matter", {"kind": "cyst"}),
         (BadCall, "unknown contrast 'bright'; known: hyper, hypo, iso", {"contrast": "bright"}),
-        (BadCall, "3 contrasts for 2 channels", {"contrast": ["iso"] * 3}),
+        (BadCall, "there are 3 contrasts, the image has 2 sequences", {"contrast": ["iso"] * 3}),
         (BadCall, "ml is 0,", {"ml": 0.0}),
         (BadCall, "ml is nan,", {"ml": float("nan")}),
+        (BadCall, "ml is inf,", {"ml": float("inf")}),
+        (BadCall, "change is inf,", {"change": float("inf")}),
+        (BadCall, "mass_effect_mm is inf;", {"mass_effect_mm": float("inf")}),
         (BadCall, "change is -2,", {"change": -2.0}),
         (BadCall, "edge_mm is 0,", {"edge_mm": 0.0}),
         (BadCall, "mass_effect_mm is -1;", {"mass_effect_mm": -1.0}),

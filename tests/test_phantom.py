@@ -86,8 +86,11 @@ def test_what_cannot_be_made_is_said(tmp_path):
     ):
         with pytest.raises(error, match=words):
             healthy(**{"n": 1, **asked})
-    with pytest.raises(BadCall, match="cannot resample to 0 mm"):
-        healthy(1, spacing=0.0)[0]
+    for spacing in (0.0, 0.4, 21.0, float("nan")):
+        with pytest.raises(BadCall, match=f"voxels cannot be {spacing:g} mm"):
+            healthy(1, spacing=spacing)
+    with pytest.raises(BadInput, match="device 'gpu' is not available"):
+        healthy(1, device="gpu")
 
 
 # --- the template's subjects ---------------------------------------------------------------------------------------
@@ -428,6 +431,11 @@ def test_the_verb_says_what_is_wrong_before_it_writes(tmp_path, capsys):
         ("unknown sequence 'T1'", {"sequence": "T1"}),
         ("unknown lesion 'cyst'; known: stroke, tumour, white_matter", {"lesion": "cyst"}),
         ("unknown contrast 'dark'", {"lesion": "stroke", "contrast": "dark"}),
+        ("--contrast names 2, --sequence 1", {"lesion": "stroke", "contrast": "iso,hyper"}),
+        ("ml is -3,", {"lesion": "stroke", "ml": -3.0}),
+        ("mass_effect_mm is inf;", {"lesion": "stroke", "mass_effect": float("inf")}),
+        ("voxels cannot be 0.05 mm", {"spacing": 0.05}),
+        ("device 'gpu' is not available", {"device": "gpu"}),
         ("are a lesion's; name its kind with --lesion", {"ml": 3.0}),
         ("are a lesion's; name its kind with --lesion", {"contrast": "iso"}),
         ("a cohort of 0 subjects", {"n": 0}),
@@ -435,5 +443,4 @@ def test_the_verb_says_what_is_wrong_before_it_writes(tmp_path, capsys):
     ):
         assert words in refused(capsys, out, **asked)
     assert not out.exists()
-    assert "2 contrasts for 1 channels" in refused(capsys, out, lesion="stroke", contrast="iso,hyper")
     ask(out, lesion="stroke", contrast="iso")

@@ -482,7 +482,8 @@ def test_one_threshold_for_a_data_set_and_one_from_labelled_validation():
         for i in range(3):
             truth = rng.random((6, 7, 8)) < 0.2
             made[case, f"s{i}"] = VoxelHistogram.of(rng.random((6, 7, 8)) + truth * rng.uniform(0.2, 0.9), truth)
-    rows = [row(case, scan, 1.0) for case, scan in made]
+    # The labelled scans are of other subjects.
+    rows = [row(case, scan, 1.0) | {"subject": f"{case} {scan}"} for case, scan in made]
     cases = [PLAIN, replace(BALL, threshold_from="faint"), FAINT]
     metrics = [name for name, metric in study.METRICS.items() if metric.kind == "dataset" and name != "dice_pooled"]
     table = Table("t", "T", metrics, cases=["ball", "faint"])

@@ -77,6 +77,9 @@ def check(
     with remarks(quiet) as say:
         if not cohort and not split:
             raise BadCall("name a cohort to check, or a split table with --split")
+        if not cohort and (dataset or sequence or where):
+            raise BadCall("--dataset, --sequence and --where say what of a cohort is read, and there is none; name one")
+        _check_table(out)
         table = _split(split) if split else None
         if cohort:
             whole, problems = _whole(cohort, sequence, where, dataset)
@@ -94,10 +97,20 @@ def check(
         else:
             for row in rows:
                 typer.echo(f"{row['level']}: {row['kind']}: {row['text']}")
-        counted = f"{len(whole)} scans" if cohort else f"{len(table.members) if table else 0} lines"
-        say(f"{counted} checked: {found} problems, {len(problems) - found} remarks")
+        counted = f"Scans checked: {len(whole)}" if cohort else f"Lines checked: {len(table.members) if table else 0}"
+        say(f"{counted}. Problems: {found}. Remarks: {len(problems) - found}")
         if found:
             raise typer.Exit(SOME_FAILED)
+
+
+def _check_table(out: Path | None) -> None:
+    """Raises `BadCall` before any work is done, where the result could not be a table there."""
+    if out is None:
+        return
+    if out.is_dir():
+        raise BadCall(f"--out '{out}' is a folder; name a table in it, such as {out / 'table.tsv'}")
+    if out.suffix.lower() != ".tsv":
+        raise BadCall(f"--out '{out}' is not a .tsv; the table is written as that, name it so")
 
 
 def _row(problem: Problem) -> dict[str, Any]:
@@ -205,6 +218,7 @@ def split(
         sizes = _sizes(parts)
         if not sizes and not folds:
             raise BadCall("say which parts to draw (--parts fit=34,validate=12,test=12), or how many --folds")
+        _check_table(out)
         whole = opened(cohort, sequence, where, dataset)
         drawn = splits.draw(whole, sizes, folds=folds, seed=seed, stratify=stratify)
         splits.write(out, drawn)
@@ -214,8 +228,8 @@ def split(
             counts[name] = counts.get(name, 0) + 1
         if as_json:
             print_json({"out": str(out), "scans": counts, "left_out": len(whole) - len(drawn.members)})
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        say(f"{told} scans, {len(whole) - len(drawn.members)} in no part. Wrote {out}")
+        told = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        say(f"Scans in {told}; in no part: {len(whole) - len(drawn.members)}. Wrote {out}")
 
 
 def _sizes(text: str | None) -> dict[str, int]:
@@ -224,6 +238,8 @@ def _sizes(text: str | None) -> dict[str, int]:
         if not part.strip():
             continue
         name, _, n = (word.strip() for word in part.partition("="))
+        if n.isdecimal() and int(n) == 0:
+            raise BadCall(f"--parts '{text}': {name} has no subject; leave it out, or give it 1 or more")
         if not name or not n.isdecimal() or name in sizes:
             raise BadCall(
                 f"--parts '{text}' is not NAME=N,NAME=N with different names, such as fit=34,validate=12,test=12"
@@ -247,6 +263,8 @@ def list_(
     from anomri.cohorts.datasets import dataset as known
 
     with remarks(False):
+        if cohort is None and (sequence or where):
+            raise BadCall("--sequence and --where choose scans of a cohort, and there is none; name one")
         if cohort is not None:
             whole = opened(cohort, sequence, where, dataset)
             pairs = zip(whole.entries, whole.subjects, strict=True)

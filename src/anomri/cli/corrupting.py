@@ -41,7 +41,7 @@ def corrupt(
 ) -> None:  # fmt: skip
     """Put an artefact into a scan: missing tissue, noise, ghosts, metal, a failed brain extraction, and others.
 
-    The result has the file's own grid, orientation and header. Without --brain, an image without its skull is its own mask;
+    The result has the file's own grid and orientation, and 32-bit floats. Without --brain, an image without its skull is its own mask;
     artefacts of the brain's surface, and missing chunks, need a mask.
     """
     with remarks(quiet) as say:
@@ -60,6 +60,8 @@ def corrupt(
         chosen = artefact(name)
         if truth is not None and chosen.local is None:
             raise BadCall(f"{name} is everywhere in the image, so there is no --truth to write; leave it out")
+        if not -(2**63) <= seed < 2**63:
+            raise BadCall(f"--seed {seed} has more than 64 bits; use a smaller one, such as 0")
         _check_files(scan, brain, out, truth)
         own = files.read_scan({"T1w": scan}, brain=brain)
         found = None if own.stripped else stripped_mask(own)
@@ -73,6 +75,8 @@ def corrupt(
         if truth is not None and made.lesion is not None:
             files.write_image(truth, to_native(made, made.lesion, "label"), own.grid, own.origin)
             told += f". Truth ({float(made.lesion.sum()) * made.voxel_ml:.1f} ml): {truth}"
+        if (made.brain != healthy.brain).any() and (made.image == healthy.image).all():
+            told += ". The image is as it was: with its head on, only the brain mask changes, by the truth"
         say(told)
         if as_json:
             where = {"out": str(out), "truth": None if truth is None else str(truth)}
@@ -84,6 +88,8 @@ def _check_files(scan: Path, brain: Path | None, out: Path, truth: Path | None) 
 
     given = [path for path in (scan, brain) if path is not None]
     for path in given:
+        if path.is_dir():
+            raise BadCall(f"'{path}' is a folder, not an image; name a file (.nii or .nii.gz)")
         if not path.is_file():
             raise BadCall(f"there is no file '{path}'; check the path")
     made = [path for path in (out, truth) if path is not None]

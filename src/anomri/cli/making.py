@@ -25,7 +25,7 @@ def phantom(
             help="T1w, T2w, FLAIR, or random (any contrast); several, joined by commas, for each subject.",
         ),
     ] = "T1w",
-    spacing: Annotated[float, option("--spacing", metavar="MM", help="Edge of a voxel in mm.")] = 1.0,
+    spacing: Annotated[float, option("--spacing", metavar="MM", help="Edge of a voxel in mm, 0.5 to 20.")] = 1.0,
     label_maps: Annotated[
         Path | None,
         option(
@@ -96,6 +96,10 @@ def phantom(
         scans = phantoms.healthy(
             n, sequences=sequences, seed=seed, spacing=spacing, label_maps=label_maps, device=device
         )
+        if contrasts and len(contrasts) not in (1, len(sequences)):
+            raise BadCall(
+                f"--contrast names {len(contrasts)}, --sequence {len(sequences)}; give one contrast for all, or one for each sequence"
+            )
         if lesion is not None:
             scans = scans.map(phantoms.planted(kind=lesion, seed=seed, **given))
         recipe = {
@@ -111,6 +115,6 @@ def phantom(
                 rows.append(dataset.store(scan, out))
                 told(done, scan.id)
         dataset.finish(out, rows)
-        say(f"{n} phantoms ({', '.join(sequences)}) are in {out}; detect, fit and calibrate take it as --cohort")
+        say(f"Phantoms made: {n} ({', '.join(sequences)}), in {out}; detect, fit and calibrate take it as --cohort")
         if as_json:
             print_json({"out": str(out), "subjects": rows})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,6 @@ from anomri.cli.choosing import (
     JsonOption,
     OverwriteOption,
     QuietOption,
-    ShardOption,
     option,
     pairs_of,
     shard_of,
@@ -23,7 +23,7 @@ from anomri.cli.choosing import (
 from anomri.cli.terminal import SOME_FAILED, Say, complain, print_json, progress, remarks
 
 if TYPE_CHECKING:
-    from anomri.study import Result, Study
+    from anomri.study import Result, Source, Study
 
 HELP = "Compare methods on cohorts, and lay the tables out as the papers do. A study is a Python file; the repository's studies/ has the papers'."
 
@@ -81,7 +81,15 @@ def run(
     parquet: Annotated[
         bool, option("--parquet", help="Write the rows as Parquet, too (pip install 'anomri\\[parquet]').")
     ] = False,
-    shard: ShardOption = "1/1",
+    shard: Annotated[
+        str,
+        option(
+            "--shard",
+            metavar="I/N",
+            panel=RUNNING,
+            help="Only the I-th of N parts of the scans, for array jobs; a run without --shard gathers them.",
+        ),
+    ] = "1/1",
     device: DeviceOption = "auto",
     precision: Annotated[
         str, option("--precision", metavar="TYPE", panel=RUNNING, help="auto, float32 or bfloat16.")
@@ -118,7 +126,9 @@ def run(
         page = pages.write(study, result.rows, records, place, result.remarks, result.histogram)
         absent = tables.absent(study, result.rows)
         for table in study.tables:
-            typer.echo(tables.text(tables.lay_out(table, records[table.name], METRICS, absent), 120), err=as_json)
+            if not quiet:
+                sheet = tables.lay_out(table, records[table.name], METRICS, absent)
+                typer.echo(tables.text(sheet, get_terminal_size((120, 24)).columns), err=as_json)
         _tell(study, result, place, page, say)
         if as_json:
             print_json(
@@ -156,7 +166,7 @@ def show(file: StudyArgument, data: DataOption = None, as_json: JsonOption = Fal
         study = load(file)
         known = {method.name for method in METHODS}
         sources: dict[str, Any] = {
-            name: {"data": source.title, "here": source.path() is not None, "variable": source.variable, "missing": source.missing()}
+            name: {"data": source.title, "here": _here(source), "variable": source.variable, "missing": source.missing()}
             for name, source in study.sources.items()
         }  # fmt: skip
         entrants = {name: {"method": e.method, "here": e.method in known} for name, e in study.entrants.items()}
@@ -179,6 +189,11 @@ def show(file: StudyArgument, data: DataOption = None, as_json: JsonOption = Fal
             typer.echo(f"  {name} ({said['method']}): {'here' if said['here'] else 'not in the tool yet'}")
         typer.echo(f"\nCases: {', '.join(case.name for case in study.cases)}")
         typer.echo(f"Tables: {', '.join(table.title for table in study.tables)}")
+
+
+def _here(source: Source) -> bool:
+    path = source.path()
+    return path is not None and path.exists()
 
 
 VERBS: dict[Callable[..., None], tuple[str, ...]] = {

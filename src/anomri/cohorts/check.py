@@ -268,12 +268,15 @@ def _against(cohort: Cohort, split: Split) -> Iterator[Problem]:
         yield Problem(
             "unknown",
             tuple(unknown),
-            f"{len(unknown)} of the split's {len(parts)} scans are not in the cohort: {few(unknown)}",
+            f"of the split's {len(parts)} scans, {len(unknown)} not in the cohort: {few(unknown)}",
         )
     unused = [id for id in cohort.ids if id not in parts]
     if unused:
         yield Problem(
-            "unused", tuple(unused), f"{len(unused)} scans are in no part of the split: {few(unused)}", remark=True
+            "unused",
+            tuple(unused),
+            f"of {len(cohort.ids)} scans, {len(unused)} in no part of the split: {few(unused)}",
+            remark=True,
         )
     told = {m.id: m.subject for m in split.members}
     people: dict[str, list[str]] = {}

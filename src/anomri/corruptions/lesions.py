@@ -171,11 +171,7 @@ def plant(
         raise unknown("lesion", kind, KINDS)
     signs = _signs(contrast, x.shape[0])
     change = CHANGE if change is None else change
-    for name, value in (("ml", ml), ("change", change), ("edge_mm", edge_mm)):
-        if not value > 0:
-            raise BadCall(f"a lesion's {name} is {value:g}, it must be above 0 (its contrast says brighter or darker)")
-    if not mass_effect_mm >= 0:
-        raise BadCall(f"mass_effect_mm is {mass_effect_mm:g}; tissue can only be pushed outwards, give 0 or more")
+    check_sizes(mass_effect_mm, ml=ml, change=change, edge_mm=edge_mm)
     if lesion is not None and lesion.shape != brain.shape:
         raise BadInput(f"the lesion has grid {tuple(lesion.shape)}, the brain {tuple(brain.shape)}; resample one first")
     truth = _drawn(kind, ml, x[0], brain, spacing, rng) if lesion is None else lesion & brain
@@ -195,6 +191,15 @@ def plant(
     return out, truth
 
 
+def check_sizes(mass_effect_mm: float = 0.0, **sizes: float) -> None:
+    """Raises `BadCall` where a lesion's mass effect is negative, or another size of it is not above 0."""
+    for name, value in sizes.items():
+        if not 0 < value < math.inf:
+            raise BadCall(f"a lesion's {name} is {value:g}, it must be above 0 (its contrast says brighter or darker)")
+    if not 0 <= mass_effect_mm < math.inf:
+        raise BadCall(f"mass_effect_mm is {mass_effect_mm:g}; tissue can only be pushed outwards, give 0 or more")
+
+
 def reach_mm(mass_effect_mm: float) -> float:
     """How far around a lesion its mass effect is felt, in mm."""
     return 5 * mass_effect_mm
@@ -203,7 +208,9 @@ def reach_mm(mass_effect_mm: float) -> float:
 def _signs(contrast: str | Sequence[str], channels: int) -> Tensor:
     names = [contrast] * channels if isinstance(contrast, str) else list(contrast)
     if len(names) != channels:
-        raise BadCall(f"{len(names)} contrasts for {channels} channels; give one, or one for each")
+        raise BadCall(
+            f"there are {len(names)} contrasts, the image has {channels} sequences; give one, or one for each"
+        )
     for name in names:
         if name not in CONTRASTS:
             raise unknown("contrast", name, CONTRASTS)

@@ -289,20 +289,19 @@ class _Layout:
     def _best(self, place: Place, group: Place, metric: Metric) -> bool:
         """Is it the best of at least two entrants under the same condition, as printed?
 
-        Ties are all best; what labels helped to find never is.
+        Ties are all best; what labels helped to find never is, nor what fewer scans gave than a rival's: it may be the easier ones.
         """
         if _labelled(metric) or not metric.better or "entrant" not in (*self.table.rows, *self.table.across):
             return False
         condition = self._condition(place, group)
         rivals = [
-            float(record.value)
+            record
             for (line, other, name), record in self.cells.items()
             if name == metric.name and record.value is not None and _known(record.value) and self._condition(line, other) == condition
         ]  # fmt: skip
-        top = max(rivals, key=lambda value: metric.better * value)
-        return len(rivals) > 1 and _value(self.cells[place, group, metric.name].value, metric.unit) == _value(
-            top, metric.unit
-        )
+        own, top = self.cells[place, group, metric.name], max(rivals, key=lambda r: metric.better * (r.value or 0.0))
+        best = _value(own.value, metric.unit) == _value(top.value, metric.unit)
+        return best and len(rivals) > 1 and own.n == max(r.n for r in rivals)
 
     def _condition(self, line: Place, group: Place) -> Place:
         """All that a cell is of, save the entrant."""

@@ -29,6 +29,7 @@ from anomri.run import hashed, inputs, public, sharded, weights_hash
 from anomri.scan import Detection, Scan
 from anomri.study.measures import MEASURES, measure
 from anomri.study.plan import Case, Entrant, Row, Study
+from anomri.study.summary import METRICS
 from anomri.train import Job, generator
 
 Told = Callable[[int, str, int], None]
@@ -89,41 +90,62 @@ def run(
     places : variable of a source to the path of its data; else the environment says
     models : entrant to a model folder, or a shipped model's name, instead of the study's own
     only : names of entrants and cases; where it names some of a kind, the others of that kind are left out
-    limit : only the first so many scans of each source
+    limit : only the first so many scans of each source that is looked at; what is fitted or calibrated takes all
     jobs : so many scans at a time, sharing the processor's threads
     shard : (i, n), from 1: only every n-th scan; another machine does the others in the same folder
     progress, say : told of each detection, and of what else happens
 
-    Raises `BadCall` where a name is unknown or the study would cost more than its `most`, `BadInput` where nothing can be run.
+    Raises `BadCall` where a name is unknown or the study would cost more than its `most`, before anything is fitted; `BadInput` where
+    nothing can be run.
     """
     out = Path(out)
     only = tuple(only)
-    for name in study.measures:
-        if name not in MEASURES:
-            raise unknown("measure", name, MEASURES)
-    for name in only:
-        if name not in study.entrants and name not in [c.name for c in study.cases]:
-            raise unknown("entrant or case", name, (*study.entrants, *(c.name for c in study.cases)))
+    _check(study, only, models)
     names = [n for n in study.entrants if n in only] or list(study.entrants)
     chosen = [c for c in study.cases if c.name in only] or list(study.cases)
     wanted = {c.name for c in chosen} | {n for c in chosen for n in (c.against, c.threshold_from) if n}
     remarks: list[str] = []
     cohorts = _sources(study, [c for c in study.cases if c.name in wanted], places, limit, remarks)
-    ready = [r for name in names if (r := _entrant(study, name, out, places, models, device, precision, remarks, say))]
-    todo = {r.name: [c for c in study.cases_of(r.name) if c.name in wanted and c.source in cohorts] for r in ready}
-    for r in ready:
-        cost = sum(len(cohorts[c.source]) for c in todo[r.name])
+    here = [name for name in names if not _waits(study, name, models, remarks)]
+    todo = {name: [c for c in study.cases_of(name) if c.name in wanted and c.source in cohorts] for name in here}
+    for name, looked in todo.items():
+        cost = sum(len(cohorts[c.source]) for c in looked)
         if study.most is not None and cost > study.most:
             raise BadCall(
-                f"study '{study.name}' would cost '{r.name}' {cost} detections, its limit is {study.most}; "
+                f"study '{study.name}' would cost '{name}' {cost} detections, its limit is {study.most}; "
                 "take cases away, or give --limit"
             )
+    made = (
+        _entrant(study, n, out, places, models, device, precision, remarks, say) for n, looked in todo.items() if looked
+    )
+    ready = [entrant for entrant in made if entrant]
+    todo = {entrant.name: todo[entrant.name] for entrant in ready}
     if not any(todo.values()):
         raise BadInput("nothing of this study can be run here: " + "; ".join(remarks or ["it has no case"]))
     files.write_json(out / "study.json", _described(study, ready, cohorts))
     work = _Work(study, out, cohorts, ready, todo, overwrite)
     rows = work.rows(jobs, shard, progress)
+    if limit is not None:
+        remarks.append(f"scans after the first {limit} of each source (--limit {limit})")
+    if only:
+        remarks.append(f"entrants and cases other than {', '.join(only)} (--only)")
+    if left := sum(len(cohorts[case.source]) for cases in todo.values() for case in cases) - len(rows):
+        remarks.append(f"{left} detections are left for other shards; run once more without --shard to gather them")
     return Result(rows, remarks, out)
+
+
+def _check(study: Study, only: Sequence[str], models: Mapping[str, str]) -> None:
+    """Raises `BadCall` for the first name that nobody knows: hours later would be too late."""
+    cases = [case.name for case in study.cases]
+    metrics = [name for table in study.tables for name in table.metrics]
+    metrics += [plot.y for plot in study.plots if plot.kind == "curve"]
+    for kind, names, known in (
+        ("measure", study.measures, MEASURES), ("metric", metrics, METRICS),
+        ("entrant or case", only, (*study.entrants, *cases)), ("entrant of --model", models, study.entrants),
+    ):  # fmt: skip
+        for name in names:
+            if name not in known:
+                raise unknown(kind, name, known)
 
 
 def _sources(
@@ -139,8 +161,26 @@ def _sources(
         try:
             found[name] = source.open(places)[:limit]
         except AnomriError as error:
-            remarks.append(f"source '{name}' cannot be read: {error}")
+            # The page has the remarks, and is shared.
+            said = str(error).replace(str(source.path(places)), f"${source.variable}")
+            remarks.append(f"source '{name}' cannot be read: {said}")
     return found
+
+
+def _model(study: Study, name: str, models: Mapping[str, str]) -> str | None:
+    """The model that an entrant takes: the one named for it, or for the one whose weights it shares, or the study's."""
+    origin = study.weights_of(name)
+    return models.get(name) or models.get(origin) or study.entrants[origin].model
+
+
+def _waits(study: Study, name: str, models: Mapping[str, str], remarks: list[str]) -> bool:
+    """Is an entrant's method not in the tool, and no model named in its place? Then a remark says so."""
+    origin = study.weights_of(name)
+    method = study.entrants[origin].method
+    waits = not {name, origin} & set(models) and method not in [m.name for m in methods.METHODS]
+    if waits:
+        remarks.append(f"{name} waits: method '{method}' is not in the tool yet")
+    return waits
 
 
 def _entrant(
@@ -155,18 +195,15 @@ def _entrant(
     say: Callable[[str], None],
 ) -> Ready | None:
     """An entrant's method, loaded or fitted; None, and a remark, where that cannot be."""
-    entrant, origin = study.entrants[name], study.weights_of(name)
+    entrant, origin, chosen = study.entrants[name], study.weights_of(name), _model(study, name, models)
     learned = study.entrants[origin]
     try:
-        if origin not in models and learned.method not in [m.name for m in methods.METHODS]:
-            remarks.append(f"{name} waits: method '{learned.method}' is not in the tool yet")
-            return None
 
         def opened(source: str) -> Cohort:
             return study.sources[source].open(places).map(*method.pipeline())
 
-        if origin in models or learned.model is not None:
-            method = methods.load(models.get(origin) or str(learned.model))
+        if chosen is not None:
+            method = methods.load(chosen)
         else:
             method = methods.make(learned.method, **learned.arguments)
             method.preset_arguments = dict(learned.preset)
@@ -285,9 +322,13 @@ class _Work:
         if (source, index) not in self.digests:
             entry = self.cohorts[source].entries[index]
             truth: dict[str, Any] = {}
-            if isinstance(entry, Entry):
-                truth = {"lesions": [files.sha256(path) for path in entry.lesions], "labels": entry.lesion_labels}
-            self.digests[source, index] = hashed({"read": inputs(entry), **truth})
+            try:
+                if isinstance(entry, Entry):
+                    truth = {"lesions": [files.sha256(path) for path in entry.lesions], "labels": entry.lesion_labels}
+                self.digests[source, index] = hashed({"read": inputs(entry), **truth})
+            except AnomriError:
+                # Its rows fail where they read it, and say why.
+                self.digests[source, index] = "unreadable"
         return self.digests[source, index]
 
     def _old(self, ready: Ready, case: Case, scan: str, digest: str) -> Row | None:
@@ -342,6 +383,9 @@ class _Work:
                 place = _place(self.out, ready.name, case.name, name)
                 if histogram is not None:
                     files.write_tensors(place.with_suffix(".safetensors"), _sparse(histogram))
+                else:
+                    # One of an earlier key would pass for this row's.
+                    place.with_suffix(".safetensors").unlink(missing_ok=True)
                 files.write_json(place, {"key": self._key(ready, case, digest), "row": row})
                 yield files.plain(row)
 

@@ -11,7 +11,7 @@ import runpy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -125,8 +125,8 @@ class Case:
     against : name of the case whose scans are the healthy controls of this one; None for controls themselves
     facts : columns of its rows, such as `{"artefact": "spike", "severity": 1.0}`
     only : names of the entrants that look at it; None for all
-    threshold_from : name of a case of labelled scans, not those of this one, whose best threshold is used on this one's maps
-        ("dice_labelled_validation", the thesis' protocol)
+    threshold_from : name of a case of labelled scans of other subjects, whose best threshold is used on this one's maps
+        ("dice_labelled_validation", the thesis' protocol); where a subject is in both, no such number is given
     """
 
     name: str
@@ -154,7 +154,8 @@ class Table:
     expected : the paper's numbers: (line, group, metric) to value in the unit that the metric prints in; a line or a group
         of several columns is their values joined by ", "
     score : the column that case metrics take as the scan's score: "score" is the entrant's own
-    reference : the entrant that others are tested against (paired permutation test, Holm); None for no test
+    reference : the entrant that others are tested against (permutation test paired by subject, Holm); None for no test; "entrant"
+        must be among `rows`
     note : a sentence below the table
     """
 
@@ -248,6 +249,19 @@ class Study:
             for name in names:
                 if name not in known:
                     raise unknown(f"{kind} in study '{self.name}':", str(name), known)
+        # A column that no case has would put all methods into one line.
+        facts = {"entrant", "case"}.union(*(case.facts for case in self.cases))
+        for table in self.tables:
+            for name in (*table.rows, *table.across):
+                if self.cases and name not in facts:
+                    raise unknown(f"column of table '{table.name}':", name, facts)
+            if table.reference is not None and "entrant" not in table.rows:
+                raise BadCall(f"table '{table.name}' has a reference, needs 'entrant' among its rows")
+        for plot in self.plots:
+            if plot.kind not in get_args(PlotKind):
+                raise unknown(f"kind of plot '{plot.name}':", plot.kind, get_args(PlotKind))
+            if plot.kind == "curve" and self.cases and plot.x not in facts:
+                raise unknown(f"fact of plot '{plot.name}':", plot.x, facts)
 
     def weights_of(self, entrant: str) -> str:
         """The entrant whose weights an entrant takes: its own, unless it shares."""

@@ -98,8 +98,8 @@ class Record:
     """A cell of a table: one metric of one group of rows.
 
     `value`, `sd`, `low`, `high` and `expected` are in the metric's unit as shown (percent times 100), None where unknown; `low` and
-    `high` are a 95 % bootstrap interval over subjects; `n` is the number of scans (anomalous ones for a case metric); `p` the
-    Holm-corrected p of a paired permutation test against the table's reference.
+    `high` are a 95 % bootstrap interval over subjects; `n` is the number of scans that have the value (anomalous ones for a case
+    metric); `p` the Holm-corrected p of a permutation test against the table's reference, paired by subject.
     """
 
     line: tuple[Cell, ...]
@@ -155,10 +155,7 @@ def _cell(
     values, subjects = _values(metric.name, own)
     if not values:
         return empty
-    means = [
-        float(np.mean([v for v, s in zip(values, subjects, strict=True) if s == one]))
-        for one in dict.fromkeys(subjects)
-    ]
+    means = list(_by_subject(values, subjects).values())
     mean, sd = statistics.mean_sd(means)
     low, high = statistics.mean_interval(means) if len(means) > 1 else (None, None)
     return replace(
@@ -173,15 +170,27 @@ def _cell(
 
 def _values(column: str, rows: Sequence[Row]) -> tuple[list[float], list[str]]:
     """A column's numbers, and whose they are."""
-    found = [(float(row[column]), row["subject"]) for row in rows if isinstance(row.get(column), int | float)]
+    found = [(float(row[column]), row["subject"]) for row in rows if _is_number(row.get(column))]
     return [v for v, _ in found], [s for _, s in found]
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not np.isnan(value)
+
+
+def _by_subject(values: Sequence[float], subjects: Sequence[str]) -> dict[str, float]:
+    """Each subject's mean over its scans, in order of first appearance."""
+    own: dict[str, list[float]] = {}
+    for value, subject in zip(values, subjects, strict=True):
+        own.setdefault(subject, []).append(value)
+    return {subject: float(np.mean(found)) for subject, found in own.items()}
+
+
 def _detection(metric: Metric, score: str, own: Sequence[Row], done: Sequence[Row]) -> Record | None:
-    """A case metric of anomalous rows against their controls; None where there are none of either."""
-    anomalous = [row for row in own if row["anomalous"]]
+    """A case metric of anomalous rows against their controls; None where none of either has the score."""
+    anomalous = [row for row in own if row["anomalous"] and _is_number(row.get(score))]
     wanted = {(row["entrant"], row["against"]) for row in anomalous}
-    controls = [row for row in done if (row["entrant"], row["case"]) in wanted and not row["anomalous"]]
+    controls = [row for row in done if (row["entrant"], row["case"]) in wanted and not row["anomalous"] and _is_number(row.get(score))]  # fmt: skip
     if not anomalous or not controls:
         return None
     both = [*controls, *anomalous]
@@ -191,7 +200,7 @@ def _detection(metric: Metric, score: str, own: Sequence[Row], done: Sequence[Ro
     )
     compute = cases.CASE_METRICS[metric.name]
     low = high = None
-    if len(anomalous) > 1 and len(controls) > 1:
+    if all(len({row["subject"] for row in one}) > 1 for one in (anomalous, controls)):
         subjects = [row["subject"] for row in both]
         if metric.name == "AUROC":
             low, high = statistics.auroc_interval(scores, truth, subjects)
@@ -238,11 +247,20 @@ def _dataset(
 
 
 def _validation(own: Sequence[Row], done: Sequence[Row], study: Study, histograms: Histograms) -> list[VoxelHistogram]:
-    """The histograms of the labelled scans that give the threshold of some rows; none where rows disagree on them."""
+    """The histograms of the labelled scans that give the threshold of some rows.
+
+    None where rows disagree on them, or where one of the rows' own subjects is among them: that would be an oracle.
+    """
     labelled = {(row["entrant"], study.case(row["case"]).threshold_from) for row in own}
     if len(labelled) != 1:
         return []
     theirs = [row for row in done if (row["entrant"], row["case"]) in labelled]
+    ours, others = (
+        {(study.sources[study.case(row["case"]).source].variable, row["subject"]) for row in rows}
+        for rows in (own, theirs)
+    )
+    if ours & others:
+        return []
     return [h for row in theirs if (h := histograms(row)) is not None]
 
 
@@ -265,11 +283,12 @@ def _tested(
             continue
         other = (*record.line[:at], table.reference, *record.line[at + 1 :])
         ours, theirs = (
-            {(row["case"], row["scan"]): float(row[record.metric]) for row in cells.get((line, record.group), ()) if isinstance(row.get(record.metric), int | float)}
+            {(row["case"], row["scan"]): row for row in cells.get((line, record.group), ()) if _is_number(row.get(record.metric))}
             for line in (record.line, other)
         )  # fmt: skip
         paired = sorted(ours.keys() & theirs.keys())
-        if len(paired) > 1:
-            tested[index] = statistics.permutation_test([ours[k] for k in paired], [theirs[k] for k in paired])
+        a, b = (_by_subject(*_values(record.metric, [rows[k] for k in paired])) for rows in (ours, theirs))
+        if len(a) > 1:
+            tested[index] = statistics.permutation_test(list(a.values()), list(b.values()))
     corrected = dict(zip(tested, statistics.holm(list(tested.values())), strict=True)) if tested else {}
     return [replace(record, p=float(corrected[i])) if i in corrected else record for i, record in enumerate(records)]

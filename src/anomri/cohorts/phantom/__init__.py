@@ -17,13 +17,16 @@ import torch
 from anomri.cohort import Cohort, Step
 from anomri.cohorts.phantom import labels, template
 from anomri.cohorts.phantom.scanner import checked
-from anomri.corruptions.lesions import CONTRASTS, KINDS, blob, paste, plant
+from anomri.corruptions.lesions import CONTRASTS, KINDS, blob, check_sizes, paste, plant
 from anomri.errors import BadCall, unknown
 from anomri.preprocess.space import mni152
 from anomri.scan import Scan
 from anomri.train import generator, pick_device
 
 __all__ = ["healthy", "planted", "template_with_lesion"]
+
+SPACING_MM = (0.5, 20.0)
+"""Edges of voxels that phantoms are made with. The templates have 1 mm; finer ones take memory and show nothing more."""
 
 
 def healthy(
@@ -49,13 +52,17 @@ def healthy(
     stripped : nothing but the brain is shown; only label maps have more
     device : where label maps are painted, as in `train.pick_device`; what is drawn does not depend on it
 
-    Raises `BadCall` for an unknown sequence, `BadInput` where the folder holds no image.
+    Raises `BadCall` for an unknown sequence or such a spacing, `BadInput` where the folder holds no image, or the device is not there.
     """
     if n < 1:
         raise BadCall(f"a cohort of {n} subjects cannot be made; ask for 1 or more")
     if not stripped and label_maps is None:
         raise BadCall("the packaged template has no skull; give a folder of label maps, or take the brain alone")
+    low, high = SPACING_MM
+    if not low <= spacing <= high:
+        raise BadCall(f"a phantom's voxels cannot be {spacing:g} mm; use {low:g} to {high:g} mm, such as 1 or 2")
     names = checked(sequences)
+    pick_device(device)
     maps = None if label_maps is None else labels.found(label_maps)
     digits = max(2, len(str(n)))
     ids = [f"sub-{number:0{digits}d}" for number in range(1, n + 1)]
@@ -103,8 +110,9 @@ def planted(
     """A step that plants a lesion in a healthy scan, with its truth; see `corruptions.lesions.plant`.
 
     Where it lies and its shape follow from the seed and the scan's id. One contrast in a list holds for every channel.
-    Raises `BadCall` for an unknown kind or contrast.
+    Raises `BadCall` for an unknown kind or contrast, or a size that is not above 0.
     """
+    check_sizes(mass_effect_mm, ml=ml)
     if kind not in KINDS:
         raise unknown("lesion", kind, KINDS)
     contrasts = [contrast] if isinstance(contrast, str) else list(contrast)

@@ -25,6 +25,8 @@ __all__ = ["ARTEFACTS", "SWEEP", "Artefact", "Local", "artefact", "corrupt", "co
 
 SWEEP = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Severities of a sweep, as in the paper's Fig. 5."""
+MOST = 100.0
+"""The largest severity: nothing of the scan is left, and what is blurred would need more memory than there is."""
 SEEN = 0.25
 """Metal's truth is where the signal changes by this share of the brain's mean."""
 
@@ -97,8 +99,8 @@ def _each(change: Apply) -> Apply:
 
 
 def _check(x: Tensor, brain: Tensor, spacing: Sequence[float], severity: float) -> None:
-    if not (math.isfinite(severity) and severity >= 0):
-        raise BadCall(f"severity {severity:g} is not 0 or more; 0 changes nothing, 1 is the paper's")
+    if not (math.isfinite(severity) and 0 <= severity <= MOST):
+        raise BadCall(f"severity {severity:g} is not 0 to {MOST:g}; 0 changes nothing, 1 is the paper's constant")
     if x.ndim not in (4, 5) or brain.shape != x.shape[:-4] + x.shape[-3:] or len(spacing) != 3:
         raise BadCall(
             f"an artefact needs an image (C, I, J, K) or (B, C, I, J, K), a brain mask without C, and 3 spacings; got {tuple(x.shape)}, "

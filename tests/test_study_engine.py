@@ -1,0 +1,186 @@
+"""A run of a study: what it checks before it begins, what it never does for nothing, and what a changed study leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from anomri import files, methods, study
+from anomri.cohort import Entry
+from anomri.errors import BadCall, BadInput
+from anomri.scan import Scan
+from anomri.study import Case, Entrant, Plot, Table
+from stand_in import Brightness, brains
+from test_study import BALL, BRIGHT, FAINT, NOISE, PLAIN, first, last, rows_of, source, tiny
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "METHODS", [*methods.METHODS, Brightness])
+    Brightness.looked = []
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return brains(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    done: list[int] = []
+    real = Brightness.learn
+    monkeypatch.setattr(Brightness, "learn", lambda self, *a: done.append(1) or real(self, *a))
+    return done
+
+
+@pytest.mark.parametrize(
+    ("changes", "models", "said"),
+    [
+        ({"tables": [Table("t", "T", ("dise",))]}, {}, "unknown metric 'dise'"),
+        ({"plots": [Plot("p", "P", "curve", y="dise", x="severity")]}, {}, "unknown metric 'dise'"),
+        ({}, {"Brigth": "x"}, "unknown entrant of --model 'Brigth'; known: Bright"),
+        ({"most": 8}, {}, "would cost 'Bright' 9 detections"),
+    ],
+)
+def test_what_cannot_end_well_is_told_before_anything_is_fitted(data, tmp_path, fits, changes, models, said):
+    with pytest.raises(BadCall, match=said):
+        study.run(tiny(**changes), tmp_path, places={"TINY": str(data)}, models=models)
+    assert (fits, Brightness.looked) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tables": [Table("t", "T", ("dice",), rows=("entrants",))]}, "column of table 't': 'entrants'; known: case"),
+        ({"tables": [Table("t", "T", ("dice",), across=("sizes",))]}, "column of table 't': 'sizes'"),
+        ({"tables": [Table("t", "T", ("dice",), rows=("size",), across=("entrant",), reference="Bright")]}, "needs 'entrant' among its rows"),
+        ({"plots": [Plot("p", "P", "bocks")]}, "kind of plot 'p': 'bocks'; known: box"),
+        ({"plots": [Plot("p", "P", "curve", y="dice", x="sizes")]}, "fact of plot 'p': 'sizes'"),
+    ],
+)  # fmt: skip
+def test_a_table_or_plot_of_what_no_case_has_is_refused(changes, said):
+    with pytest.raises(BadCall, match=said):
+        tiny(**changes)
+
+
+def test_an_entrant_that_looks_at_nothing_is_not_fitted(data, tmp_path, fits):
+    entrants = {"Bright": BRIGHT, "Idle": replace(BRIGHT, arguments={"cut": 3.0})}
+    cases = [PLAIN, replace(BALL, only=["Idle"])]
+    more = tiny(entrants=entrants, cases=[replace(PLAIN, only=["Bright"]), *cases[1:]])
+    study.run(more, tmp_path, places={"TINY": str(data)}, only=["plain"])
+    assert len(fits) == 1
+
+
+def test_an_entrant_that_shares_weights_can_be_given_its_own_model(data, tmp_path):
+    study.run(tiny(), tmp_path / "one", places={"TINY": str(data)}, limit=1)
+    model = str(tmp_path / "one" / "models" / "Bright")
+    entrants = {"GAN": Entrant("fanogan"), "Own": Entrant("fanogan", shares="GAN")}
+    result = study.run(tiny(entrants=entrants), tmp_path / "two", places={"TINY": str(data)}, models={"Own": model})
+    assert {r["entrant"] for r in result.rows} == {"Own"}
+    assert result.remarks == ["GAN waits: method 'fanogan' is not in the tool yet"]
+
+
+def test_a_part_of_a_study_says_that_it_is_one(data, tmp_path):
+    places = {"TINY": str(data)}
+    part = study.run(tiny(), tmp_path, places=places, shard=(1, 2), only=["ball"], limit=2)
+    assert part.remarks == [
+        "scans after the first 2 of each source (--limit 2)",
+        "entrants and cases other than ball (--only)",
+        "2 detections are left for other shards; run once more without --shard to gather them",
+    ]
+    assert study.run(tiny(), tmp_path, places=places).remarks == []
+
+
+def test_a_place_of_the_machine_is_in_no_remark(data, tmp_path):
+    more = tiny(sources={"healthy": source(part=first), "test": source(part=last), "else": source(variable="ELSE")})
+    more = replace(more, cases=[PLAIN, Case("other", "else")])
+    result = study.run(more, tmp_path, places={"TINY": str(data), "ELSE": str(tmp_path / "secret")}, limit=1)
+    assert "source 'else' cannot be read: cohort '$ELSE' does not exist" in result.remarks[0]
+    assert not any(str(tmp_path) in remark for remark in result.remarks)
+
+
+def test_a_histogram_goes_with_the_row_that_it_was_of(data, tmp_path):
+    places = {"TINY": str(data)}
+    once = study.run(tiny(cases=[PLAIN, BALL]), tmp_path, places=places)
+    assert once.histogram(rows_of(once, "ball")[0]) is not None
+    again = study.run(tiny(cases=[PLAIN, BALL], measures=("overlap",)), tmp_path, places=places)
+    assert again.histogram(rows_of(again, "ball")[0]) is None
+
+
+def test_a_scan_that_cannot_be_opened_fails_alone(data, tmp_path, monkeypatch):
+    hashes, read = files.sha256, Entry.read
+
+    def torn_hash(path: str | Path) -> str:
+        if "s3" in str(path):
+            raise BadInput(f"cannot read '{path}'")
+        return hashes(path)
+
+    def torn(entry: Entry) -> Scan:
+        if entry.id == "s3":
+            raise BadInput(f"cannot read '{next(iter(entry.images.values()))}'")
+        return read(entry)
+
+    monkeypatch.setattr(files, "sha256", torn_hash)
+    monkeypatch.setattr(Entry, "read", torn)
+    result = study.run(tiny(cases=[PLAIN]), tmp_path, places={"TINY": str(data)})
+    assert {r["scan"]: r["status"] for r in result.rows} == {"s2": "done", "s3": "failed", "s4": "done"}
+    assert str(data) not in rows_of(result, "plain")[1]["message"]
+
+
+def test_an_interrupted_run_keeps_its_rows_and_goes_on(data, tmp_path):
+    def stop(done: int, text: str, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    places = {"TINY": str(data)}
+    with pytest.raises(KeyboardInterrupt):
+        study.run(tiny(), tmp_path, places=places, progress=stop)
+    kept = len(list((tmp_path / "rows").rglob("*.json")))
+    assert 4 <= kept < 9
+    Brightness.looked = []
+    assert len(study.run(tiny(), tmp_path, places=places).rows) == 9
+    assert len(Brightness.looked) == 9 - kept
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cases": [PLAIN, replace(BALL, against=None), NOISE]},
+        {"cases": [PLAIN, replace(BALL, anomalous=False), NOISE]},
+    ],
+)
+def test_a_row_depends_on_what_its_case_says_is_true(data, tmp_path, change):
+    study.run(tiny(), tmp_path, places={"TINY": str(data)})
+    Brightness.looked = []
+    study.run(tiny(**change), tmp_path, places={"TINY": str(data)})
+    assert len(Brightness.looked) == 3
+
+
+def test_a_scan_of_other_content_is_looked_at_again(tmp_path):
+    folder = brains(tmp_path / "data")
+    study.run(tiny(cases=[PLAIN]), tmp_path / "out", places={"TINY": str(folder)})
+    (folder / "s3.nii.gz").write_bytes((folder / "s0.nii.gz").read_bytes())
+    Brightness.looked = []
+    study.run(tiny(cases=[PLAIN]), tmp_path / "out", places={"TINY": str(folder)})
+    assert Brightness.looked == ["s3"]
+
+
+def test_a_change_does_not_reach_the_next_case(data, tmp_path):
+    alone = study.run(tiny(cases=[PLAIN, FAINT]), tmp_path / "a", places={"TINY": str(data)}, limit=1)
+    after = study.run(tiny(cases=[PLAIN, BALL, NOISE, FAINT]), tmp_path / "b", places={"TINY": str(data)}, limit=1)
+    one, other = (rows_of(result, "faint")[0] for result in (alone, after))
+    assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_a_score_that_a_method_does_not_give_fails_its_rows(data, tmp_path):
+    unknown = {"Bright": replace(BRIGHT, score="vol")}
+    result = study.run(tiny(entrants=unknown, cases=[PLAIN]), tmp_path, places={"TINY": str(data)}, limit=1)
+    assert result.rows[0]["message"] == "unknown score 'vol'; known: mean_error, volume_ml"
+
+
+def test_a_prepared_change_is_of_its_own_seed(data, tmp_path):
+    once = study.run(tiny(cases=[PLAIN, NOISE]), tmp_path / "a", places={"TINY": str(data)}, limit=1)
+    other = study.run(tiny(cases=[PLAIN, NOISE], seed=7), tmp_path / "b", places={"TINY": str(data)}, limit=1)
+    assert rows_of(once, "noise")[0]["score"] != rows_of(other, "noise")[0]["score"]
