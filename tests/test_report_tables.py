@@ -27,7 +27,7 @@ LABELLED = METRICS["dice_labelled_validation"]
 def record(
     entrant: str, group: str = "spike", metric: Metric = AUROC, value: float | None = None, **rest: Any
 ) -> Record:
-    return Record((entrant,), (group,), metric.name, value, **({"n": 12} if value is not None else {}), **rest)
+    return Record((entrant,), (group,), metric.name, value, **{**({"n": 12} if value is not None else {}), **rest})
 
 
 def table(*metrics: Metric, **rest: Any) -> Table:
@@ -158,6 +158,11 @@ def test_the_best_of_our_values_is_bold_and_ties_are_all():
     }
     lower = [record("A", metric=ASSD, value=3.0), record("B", metric=ASSD, value=5.0)]
     assert bold(lay_out(lower, ASSD)) == {("A", "3.00")}
+
+
+def test_a_value_of_fewer_scans_than_a_rivals_is_not_bold():
+    assert not bold(lay_out([record("A", value=95.0, n=11), record("B", value=90.0)]))
+    assert bold(lay_out([record("A", value=95.0), record("B", value=90.0, n=11)])) == {("A, n = 12", "95.0")}
 
 
 def test_a_single_entrant_is_never_best():

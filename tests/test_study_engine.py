@@ -129,6 +129,17 @@ def test_a_scan_that_cannot_be_opened_fails_alone(data, tmp_path, monkeypatch):
     assert str(data) not in rows_of(result, "plain")[1]["message"]
 
 
+def test_what_failed_is_tried_again_under_the_same_key_and_what_is_done_is_not(data, tmp_path, monkeypatch):
+    places, find = {"TINY": str(data)}, Brightness.find
+    monkeypatch.setattr(Brightness, "find", lambda self, scan, rng: 1 / 0 if scan.id == "s3" else find(self, scan, rng))
+    failed = study.run(tiny(cases=[PLAIN]), tmp_path, places=places)
+    assert [r["status"] for r in failed.rows] == ["done", "failed", "done"]
+    monkeypatch.setattr(Brightness, "find", find)
+    Brightness.looked = []
+    assert {r["status"] for r in study.run(tiny(cases=[PLAIN]), tmp_path, places=places).rows} == {"done"}
+    assert Brightness.looked == ["s3"]
+
+
 def test_an_interrupted_run_keeps_its_rows_and_goes_on(data, tmp_path):
     def stop(done: int, text: str, total: int) -> None:
         if done == 4:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from anomri.metrics.histogram import VoxelHistogram
-from anomri.study import Source, Table, summarise
+from anomri.study import METRICS, Source, Table, summarise
 from test_study import BALL, BRIGHT, FAINT, PLAIN, ROWS, cell, first, none, row, source, tiny
 
 
@@ -95,3 +95,20 @@ def test_controls_are_those_of_the_same_entrant_and_none_that_are_anomalous():
     ]
     area = cell(summarise(tiny(), Table("t", "T", ("AUROC",)), rows, none), "AUROC")
     assert area.value == pytest.approx(100 * 13 / 16)
+
+
+@pytest.mark.parametrize("name", ["AUROC", "AUPRC"])
+def test_an_interval_keeps_the_scans_of_a_subject_together(name):
+    """Two subjects of ten scans each, one found and one not: as unsure as two scans, not as twenty."""
+    rows = [row("plain", f"{s}{i}", 1.0 + i / 100) | {"subject": s} for s in "ab" for i in range(10)]
+    rows += [row("ball", f"{s}{i}", 0.0 if s == "a" else 9.0) | {"subject": s} for s in "ab" for i in range(10)]
+    area = cell(summarise(tiny(), Table("t", "T", (name,)), rows, none), name)
+    assert area.high - area.low > 49
+
+
+def test_lower_is_better_for_distances_and_wrong_rates_only():
+    lower = {name for name, metric in METRICS.items() if metric.better < 0}
+    assert lower == {name for name in METRICS if name.startswith(("FPR", "FNR"))} | {
+        "missed", "assd_mm", "hd95_mm", "region_distance_mm", "l1", "seconds"
+    }  # fmt: skip
+    assert any(name.startswith("FNR") for name in lower)
