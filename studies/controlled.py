@@ -173,7 +173,7 @@ STUDY = Study(
         Table(
             "healthy",
             "Scans that nothing was done to",
-            ("mask_ml", "volume_ml", "mean_error", "r2", "psnr_db", "seconds"),
+            ("mask_ml", "volume_ml", "mean_error", "r2", "psnr_db"),
             cases=["Untouched"],
         ),
     ],

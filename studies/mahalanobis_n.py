@@ -81,7 +81,7 @@ STUDY = Study(
         Table(
             "n",
             "Segmentation over N (Mahalanobis, section 3)",
-            (*METRICS, "seconds"),
+            (*METRICS, "seconds_detect"),
             rows=("data",),
             across=("N",),
             expected={

@@ -63,7 +63,7 @@ NEEDS = {
     "l1": "healthy",
     "l1_ratio": "healthy",
 }
-ALWAYS = {"mask_ml", "lesion_ml", "volume_ml", "mean_error", "r2", "seconds"}
+ALWAYS = {"mask_ml", "lesion_ml", "volume_ml", "mean_error", "r2", "seconds_detect"}
 OWN_MASK = {metric for metric, measure in NEEDS.items() if measure in ("overlap", "surface", "region", "lesions")}
 """What is measured of a method's own mask, which saw no label."""
 

@@ -182,7 +182,7 @@ def test_a_change_does_not_reach_the_next_case(data, tmp_path):
     alone = study.run(tiny(cases=[PLAIN, FAINT]), tmp_path / "a", places={"TINY": str(data)}, limit=1)
     after = study.run(tiny(cases=[PLAIN, BALL, NOISE, FAINT]), tmp_path / "b", places={"TINY": str(data)}, limit=1)
     one, other = (rows_of(result, "faint")[0] for result in (alone, after))
-    assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert {**one, "seconds": 0, "seconds_detect": 0} == {**other, "seconds": 0, "seconds_detect": 0}
 
 
 def test_a_score_that_a_method_does_not_give_fails_its_rows(data, tmp_path):
@@ -195,3 +195,28 @@ def test_a_prepared_change_is_of_its_own_seed(data, tmp_path):
     once = study.run(tiny(cases=[PLAIN, NOISE]), tmp_path / "a", places={"TINY": str(data)}, limit=1)
     other = study.run(tiny(cases=[PLAIN, NOISE], seed=7), tmp_path / "b", places={"TINY": str(data)}, limit=1)
     assert rows_of(once, "noise")[0]["score"] != rows_of(other, "noise")[0]["score"]
+
+
+def test_a_calibration_is_kept_and_made_anew_where_anything_differs(data, tmp_path, monkeypatch):
+    looked = []
+    real = Brightness.calibrate
+    monkeypatch.setattr(Brightness, "calibrate", lambda self, *a, **k: looked.append(1) or real(self, *a, **k))
+    calibrated = replace(BRIGHT, calibrate="healthy")
+    first = study.run(tiny(entrants={"Bright": calibrated}), tmp_path, places={"TINY": str(data)}, limit=1)
+    again = study.run(tiny(entrants={"Bright": calibrated}), tmp_path, places={"TINY": str(data)}, limit=1)
+    assert len(looked) == 1
+    assert again.rows == first.rows
+    study.run(tiny(entrants={"Bright": calibrated}, seed=1), tmp_path, places={"TINY": str(data)}, limit=1)
+    assert len(looked) == 2
+    # Other settings of shared weights have thresholds of their own.
+    both = {
+        "Bright": calibrated,
+        "Brighter": Entrant("brightness", shares="Bright", set={"cut": 3.0}, calibrate="healthy"),
+    }
+    study.run(tiny(entrants=both, seed=1), tmp_path, places={"TINY": str(data)}, limit=1)
+    assert len(looked) == 3
+
+
+def test_seconds_of_detection_are_apart_from_all_else(data, tmp_path):
+    for row in study.run(tiny(), tmp_path, places={"TINY": str(data)}, limit=1).rows:
+        assert 0 < row["seconds_detect"] < row["seconds"]

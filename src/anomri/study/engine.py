@@ -7,7 +7,6 @@ the others; what failed is tried again by the next run.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,35 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from anomri import files, methods, preprocess
-from anomri.cohort import Cohort, Entry, Step
+from anomri import files, preprocess
+from anomri.cohort import Cohort, Entry
 from anomri.errors import AnomriError, BadCall, BadInput, unknown
-from anomri.method import Method, versions
-from anomri.metrics.histogram import BINS, VoxelHistogram
+from anomri.method import versions
+from anomri.metrics.histogram import VoxelHistogram
 from anomri.preprocess import brain, space
-from anomri.run import hashed, inputs, public, sharded, weights_hash
+from anomri.run import hashed, inputs, public, sharded
 from anomri.scan import Detection, Scan
+from anomri.study.entrants import Ready, make_ready, waits
+from anomri.study.kept import place, read_histogram, write_histogram
 from anomri.study.measures import MEASURES, measure
-from anomri.study.plan import Case, Entrant, Row, Study
+from anomri.study.plan import Case, Row, Study
 from anomri.study.summary import METRICS
-from anomri.train import Job, generator
+from anomri.train import generator
 
 Told = Callable[[int, str, int], None]
 """Progress: detections done, what was done last, detections in all."""
-
-
-@dataclass(frozen=True)
-class Ready:
-    """An entrant that can look: its method, its preprocessing, and what its rows depend on."""
-
-    name: str
-    method: Method
-    steps: tuple[Step, ...]
-    score: str | None
-    about: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,14 +46,7 @@ class Result:
 
     def histogram(self, row: Row) -> VoxelHistogram | None:
         """A row's map as a histogram; None where none was kept."""
-        path = _place(self.out, row["entrant"], row["case"], row["scan"]).with_suffix(".safetensors")
-        if not path.is_file():
-            return None
-        kept = files.read_tensors(path)
-        whole = {name: np.zeros(BINS, dtype=np.int64) for name in ("lesion", "healthy")}
-        for name, counts in whole.items():
-            counts[kept[f"{name}_bins"].numpy()] = kept[f"{name}_counts"].numpy()
-        return VoxelHistogram(**whole)
+        return read_histogram(place(self.out, row["entrant"], row["case"], row["scan"]))
 
 
 def run(
@@ -106,7 +88,7 @@ def run(
     wanted = {c.name for c in chosen} | {n for c in chosen for n in (c.against, c.threshold_from) if n}
     remarks: list[str] = []
     cohorts = _sources(study, [c for c in study.cases if c.name in wanted], places, limit, remarks)
-    here = [name for name in names if not _waits(study, name, models, remarks)]
+    here = [name for name in names if not waits(study, name, models, remarks)]
     todo = {name: [c for c in study.cases_of(name) if c.name in wanted and c.source in cohorts] for name in here}
     for name, looked in todo.items():
         cost = sum(len(cohorts[c.source]) for c in looked)
@@ -116,7 +98,9 @@ def run(
                 "take cases away, or give --limit"
             )
     made = (
-        _entrant(study, n, out, places, models, device, precision, remarks, say) for n, looked in todo.items() if looked
+        make_ready(study, n, out, places, models, device, precision, remarks, say)
+        for n, looked in todo.items()
+        if looked
     )
     ready = [entrant for entrant in made if entrant]
     todo = {entrant.name: todo[entrant.name] for entrant in ready}
@@ -165,105 +149,6 @@ def _sources(
             said = str(error).replace(str(source.path(places)), f"${source.variable}")
             remarks.append(f"source '{name}' cannot be read: {said}")
     return found
-
-
-def _model(study: Study, name: str, models: Mapping[str, str]) -> str | None:
-    """The model that an entrant takes: the one named for it, or for the one whose weights it shares, or the study's."""
-    origin = study.weights_of(name)
-    return models.get(name) or models.get(origin) or study.entrants[origin].model
-
-
-def _waits(study: Study, name: str, models: Mapping[str, str], remarks: list[str]) -> bool:
-    """Is an entrant's method not in the tool, and no model named in its place? Then a remark says so."""
-    origin = study.weights_of(name)
-    method = study.entrants[origin].method
-    waits = not {name, origin} & set(models) and method not in [m.name for m in methods.METHODS]
-    if waits:
-        remarks.append(f"{name} waits: method '{method}' is not in the tool yet")
-    return waits
-
-
-def _entrant(
-    study: Study,
-    name: str,
-    out: Path,
-    places: Mapping[str, str],
-    models: Mapping[str, str],
-    device: str,
-    precision: str,
-    remarks: list[str],
-    say: Callable[[str], None],
-) -> Ready | None:
-    """An entrant's method, loaded or fitted; None, and a remark, where that cannot be."""
-    entrant, origin, chosen = study.entrants[name], study.weights_of(name), _model(study, name, models)
-    learned = study.entrants[origin]
-    try:
-
-        def opened(source: str) -> Cohort:
-            return study.sources[source].open(places).map(*method.pipeline())
-
-        if chosen is not None:
-            method = methods.load(chosen)
-        else:
-            method = methods.make(learned.method, **learned.arguments)
-            method.preset_arguments = dict(learned.preset)
-            method = _fitted(origin, learned, method, opened, out, study.seed, device, say)
-        method.device, method.precision = device, precision
-        for attribute, value in entrant.set.items():
-            if not hasattr(method, attribute):
-                raise unknown(f"argument of method '{method.name}':", attribute, method.arguments)
-            setattr(method, attribute, value)
-        if entrant.calibrate and method.threshold is None:
-            say(f"Calibrating {name} on {entrant.calibrate}")
-            method.calibrate(opened(entrant.calibrate), seed=study.seed)
-        if entrant.then is not None:
-            entrant.then(method, opened)
-    except AnomriError as error:
-        remarks.append(f"{name} cannot compete: {error}")
-        return None
-    steps = tuple(method.pipeline())
-    about = {
-        "method": method.name,
-        "arguments": method.arguments,
-        "weights": method.weights_sha256 or weights_hash(method),
-        "threshold": method.threshold,
-        "precision": method.precision,
-        "preprocessing": preprocess.describe(steps),
-        "score": entrant.score,
-        "version": versions()["anomri"],
-    }
-    return Ready(name, method, steps, entrant.score, files.plain(about))
-
-
-def _fitted(
-    name: str,
-    entrant: Entrant,
-    method: Method,
-    opened: Callable[[str], Cohort],
-    out: Path,
-    seed: int,
-    device: str,
-    say: Callable[[str], None],
-) -> Method:
-    """A method fitted on the study's scans, or the one that an earlier run has fitted."""
-    if entrant.fit is None:
-        raise BadInput(
-            f"it has no model; give --model '{name}=FOLDER' with one that 'anomri fit {entrant.method}' wrote"
-        )
-    folder = out / "models" / _slug(name)
-    healthy = opened(entrant.fit)
-    validation = opened(entrant.validate) if entrant.validate else None
-    asked = files.plain({
-        "arguments": method.arguments, "preset": dict(entrant.preset), "seed": seed, "healthy": healthy.digest(),
-        "validation": validation.digest() if validation else None,
-    })  # fmt: skip
-    if (folder / "asked.json").is_file() and files.read_json(folder / "asked.json") == asked:
-        return methods.load(folder)
-    say(f"Fitting {name} on {len(healthy)} scans of {entrant.fit}; a run that is stopped goes on")
-    method.fit(healthy, validation=validation, seed=seed, job=Job(folder / "training", device=device))
-    method.save(folder)
-    files.write_json(folder / "asked.json", asked)
-    return method
 
 
 class _Work:
@@ -333,7 +218,7 @@ class _Work:
 
     def _old(self, ready: Ready, case: Case, scan: str, digest: str) -> Row | None:
         """The row that an earlier run wrote, if it depends on the same."""
-        path = _place(self.out, ready.name, case.name, scan)
+        path = place(self.out, ready.name, case.name, scan)
         if not path.is_file():
             return None
         try:
@@ -351,9 +236,9 @@ class _Work:
         }  # fmt: skip
         return hashed(said)
 
-    def _scan(self, at: tuple[str, int]) -> Iterator[Row]:
+    def _scan(self, which: tuple[str, int]) -> Iterator[Row]:
         """The rows of one scan."""
-        source, index = at
+        source, index = which
         cohort = self.cohorts[source]
         name, subject, digest = cohort.ids[index], cohort.subjects[index], self._digest(source, index)
         read: dict[str, Scan] = {}
@@ -380,13 +265,9 @@ class _Work:
                     said = str(error) if isinstance(error, AnomriError) else f"{type(error).__name__}: {error}"
                     row |= {"status": "failed", "message": public(" ".join(said.split()), cohort.entries[index])}
                 row["seconds"] = time.perf_counter() - begun
-                place = _place(self.out, ready.name, case.name, name)
-                if histogram is not None:
-                    files.write_tensors(place.with_suffix(".safetensors"), _sparse(histogram))
-                else:
-                    # One of an earlier key would pass for this row's.
-                    place.with_suffix(".safetensors").unlink(missing_ok=True)
-                files.write_json(place, {"key": self._key(ready, case, digest), "row": row})
+                at = place(self.out, ready.name, case.name, name)
+                write_histogram(at, histogram)
+                files.write_json(at, {"key": self._key(ready, case, digest), "row": row})
                 yield files.plain(row)
 
     def _look(self, ready: Ready, case: Case, name: str, read: Callable[[], Scan], kept: dict[str, Scan]) -> Detection:
@@ -411,6 +292,7 @@ def _cells(found: Detection, score: str | None) -> Row:
     if score is not None and score not in scores:
         raise unknown("score", score, scores)
     row: Row = {"score": scores[score] if score else found.score, **scores}
+    row["seconds_detect"] = found.facts["seconds"]["detect"]
     if found.trace is not None:
         facts = found.trace.facts
         row |= {"fit": facts["fit"], "r2": facts["r2"], "tau": facts["stops"]["mask"]["tau"]}
@@ -454,35 +336,11 @@ def _flowing(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _sparse(histogram: VoxelHistogram) -> dict[str, torch.Tensor]:
-    """The bins that hold something, and how much: a few kB."""
-    kept: dict[str, torch.Tensor] = {}
-    for name in ("lesion", "healthy"):
-        counts = getattr(histogram, name)
-        bins = np.flatnonzero(counts).astype(np.int32)
-        kept |= {
-            f"{name}_bins": torch.from_numpy(bins),
-            f"{name}_counts": torch.from_numpy(counts[bins].astype(np.int32)),
-        }
-    return kept
-
-
-def _place(out: Path, entrant: str, case: str, scan: str) -> Path:
-    return out / "rows" / _slug(entrant) / _slug(case) / f"{_slug(scan)}.json"
-
-
-def _slug(name: str) -> str:
-    """A name as a file name: letters, digits, `_`, `-`; names that would be the same get a piece of their hash."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
 def _named(change: object) -> str:
-    """What a change is: its repr where that is the same in every run, else its name."""
+    """What a change is: its repr, without where it lies in memory, which differs from run to run."""
     if change is None:
         return ""
-    said = repr(change)
-    return getattr(change, "__qualname__", type(change).__qualname__) if " at 0x" in said else said
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(change))
 
 
 def _described(study: Study, ready: Sequence[Ready], cohorts: Mapping[str, Cohort]) -> dict[str, Any]:

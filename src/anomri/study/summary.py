@@ -84,7 +84,7 @@ def _metrics() -> dict[str, Metric]:
         Metric("volume_ml", "Volume", "scan", "ml", better=0),
         Metric("mean_error", "Mean error", "scan", "", better=0),
         Metric("r2", "R2 of the fit", "scan", "", better=0),
-        Metric("seconds", "Seconds", "scan", "", better=-1),
+        Metric("seconds_detect", "Seconds of detection", "scan", "", better=-1),
     ]  # fmt: skip
     return {metric.name: metric for metric in found}
 

@@ -1,0 +1,141 @@
+"""From what a study says of an entrant to a method that can look: loaded or fitted, set, calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anomri import files, methods, preprocess
+from anomri.cohort import Cohort, Step
+from anomri.errors import AnomriError, BadInput, unknown
+from anomri.method import Method, versions
+from anomri.run import weights_hash
+from anomri.study.kept import slug
+from anomri.study.plan import Entrant, Study
+from anomri.train import Job
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An entrant that can look: its method, its preprocessing, and what its rows depend on."""
+
+    name: str
+    method: Method
+    steps: tuple[Step, ...]
+    score: str | None
+    about: Mapping[str, Any]
+
+
+def _model(study: Study, name: str, models: Mapping[str, str]) -> str | None:
+    """The model that an entrant takes: the one named for it, or for the one whose weights it shares, or the study's."""
+    origin = study.weights_of(name)
+    return models.get(name) or models.get(origin) or study.entrants[origin].model
+
+
+def waits(study: Study, name: str, models: Mapping[str, str], remarks: list[str]) -> bool:
+    """Is an entrant's method not in the tool, and no model named in its place? Then a remark says so."""
+    origin = study.weights_of(name)
+    method = study.entrants[origin].method
+    waits = not {name, origin} & set(models) and method not in [m.name for m in methods.METHODS]
+    if waits:
+        remarks.append(f"{name} waits: method '{method}' is not in the tool yet")
+    return waits
+
+
+def make_ready(
+    study: Study,
+    name: str,
+    out: Path,
+    places: Mapping[str, str],
+    models: Mapping[str, str],
+    device: str,
+    precision: str,
+    remarks: list[str],
+    say: Callable[[str], None],
+) -> Ready | None:
+    """An entrant's method, loaded or fitted; None, and a remark, where that cannot be."""
+    entrant, origin, chosen = study.entrants[name], study.weights_of(name), _model(study, name, models)
+    learned = study.entrants[origin]
+    try:
+
+        def opened(source: str) -> Cohort:
+            return study.sources[source].open(places).map(*method.pipeline())
+
+        if chosen is not None:
+            method = methods.load(chosen)
+        else:
+            method = methods.make(learned.method, **learned.arguments)
+            method.preset_arguments = dict(learned.preset)
+            method = _fitted(origin, learned, method, opened, out, study.seed, device, say)
+        method.device, method.precision = device, precision
+        for attribute, value in entrant.set.items():
+            if not hasattr(method, attribute):
+                raise unknown(f"argument of method '{method.name}':", attribute, method.arguments)
+            setattr(method, attribute, value)
+        # Another setting of shared weights has another threshold.
+        if entrant.calibrate and (method.threshold is None or entrant.shares or entrant.set):
+            _calibrate(name, method, opened(entrant.calibrate), out, study.seed, say)
+        if entrant.then is not None:
+            entrant.then(method, opened)
+    except AnomriError as error:
+        remarks.append(f"{name} cannot compete: {error}")
+        return None
+    steps = tuple(method.pipeline())
+    about = {
+        "method": method.name,
+        "arguments": method.arguments,
+        "weights": method.weights_sha256 or weights_hash(method),
+        "threshold": method.threshold,
+        "precision": method.precision,
+        "preprocessing": preprocess.describe(steps),
+        "score": entrant.score,
+        "version": versions()["anomri"],
+    }
+    return Ready(name, method, steps, entrant.score, files.plain(about))
+
+
+def _fitted(
+    name: str,
+    entrant: Entrant,
+    method: Method,
+    opened: Callable[[str], Cohort],
+    out: Path,
+    seed: int,
+    device: str,
+    say: Callable[[str], None],
+) -> Method:
+    """A method fitted on the study's scans, or the one that an earlier run has fitted."""
+    if entrant.fit is None:
+        raise BadInput(
+            f"it has no model; give --model '{name}=FOLDER' with one that 'anomri fit {entrant.method}' wrote"
+        )
+    folder = out / "models" / slug(name)
+    healthy = opened(entrant.fit)
+    validation = opened(entrant.validate) if entrant.validate else None
+    asked = files.plain({
+        "arguments": method.arguments, "preset": dict(entrant.preset), "seed": seed, "healthy": healthy.digest(),
+        "validation": validation.digest() if validation else None,
+    })  # fmt: skip
+    if (folder / "asked.json").is_file() and files.read_json(folder / "asked.json") == asked:
+        return methods.load(folder)
+    say(f"Fitting {name} on {len(healthy)} scans of {entrant.fit}; a run that is stopped goes on")
+    method.fit(healthy, validation=validation, seed=seed, job=Job(folder / "training", device=device))
+    method.save(folder)
+    files.write_json(folder / "asked.json", asked)
+    return method
+
+
+def _calibrate(name: str, method: Method, healthy: Cohort, out: Path, seed: int, say: Callable[[str], None]) -> None:
+    """Sets a method's threshold on healthy scans, or to what an earlier run has found."""
+    path = out / "models" / slug(name) / "calibration.json"
+    asked = files.plain({
+        "arguments": method.arguments, "weights": method.weights_sha256 or weights_hash(method), "healthy": healthy.digest(), "seed": seed
+    })  # fmt: skip
+    if path.is_file() and (kept := files.read_json(path))["asked"] == asked:
+        method.threshold, method.data = kept["threshold"], {**method.data, "calibration": kept["calibration"]}
+        return
+    say(f"Calibrating {name} on {len(healthy)} healthy scans")
+    method.calibrate(healthy, seed=seed)
+    files.write_json(path, {"asked": asked, "threshold": method.threshold, "calibration": method.data["calibration"]})
