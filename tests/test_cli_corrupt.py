@@ -131,8 +131,7 @@ BAD = {
     "scan.nii.gz -a spike -o b.nii.gz --severity=-1": "severity -1 is not 0 to 100",
     "scan.nii.gz -a blur -o b.nii.gz -s 1e6": "severity 1e+06 is not 0 to 100",
     "scan.nii.gz -a spike -o b.nii.gz -s inf": "severity inf is not 0 to 100",
-    "scan.nii.gz -a spike -o b.nii.gz --seed 99999999999999999999": "has more than 64 bits",
-    "scan.nii.gz -a spike -o b.nii.gz --seed 9223372036854775808": "has more than 64 bits",
+    "scan.nii.gz -a spike -o b.nii.gz --seed 9223372036854775808": "less than or equal to 9223372036854775807",
     ". -a spike -o b.nii.gz": "'.' is a folder, not an image",
 }
 

@@ -557,3 +557,9 @@ def test_axes_of_the_phantom() -> None:
     """The tests' own grids are what they say."""
     for codes in ("RAS", "LAS", "PIR", "SLP"):
         assert "".join(aff2axcodes(grid(codes, oblique=20).affine)) == codes
+
+
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_folder_is_no_file_to_write(path):
+    with pytest.raises(BadInput, match="it is a folder; name a file"):
+        files.write_text(path, "text")

@@ -670,3 +670,8 @@ def test_registration_needs_the_brain_alone(template: Scan) -> None:
     for scan, to in ((head(grid()), template), (template, head(grid()))):
         with pytest.raises(BadInput, match=r"head.*needs the brain alone"):
             space.register(scan, to)
+
+
+def test_a_grid_that_no_memory_holds_is_refused_before_it_is_made():
+    with pytest.raises(BadCall, match=r"at 0\.1 mm would have 1700 x 2090 x 1800 voxels; take a larger spacing"):
+        space.resample(phantom(grid("RAS", shape=(34, 38, 30), spacing=(5.0, 5.5, 6.0))), 0.1)

@@ -180,7 +180,8 @@ class Cohort(Sequence[Scan]):
         if min(sizes, default=0) < 0 or sum(sizes) > len(order):
             raise BadCall(
                 f"a cohort of {len(order)} subjects ({len(self)} scans) cannot be split into "
-                f"{' + '.join(map(str, sizes))} = {sum(sizes)}"
+                + " + ".join(map(str, sizes))
+                + (f" = {sum(sizes)}" if len(sizes) > 1 else "")
             )
         ends = accumulate(sizes, initial=0)
         return tuple(self.subset(sorted(i for scans in order[a:b] for i in scans)) for a, b in pairwise(ends))

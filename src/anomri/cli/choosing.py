@@ -35,7 +35,7 @@ DatasetOption = Annotated[
     str | None,
     option(
         "--dataset", metavar="NAME", panel=SCANS, show_default=False,
-        help="The --cohort is a data set in its owners' layout: 'anomri cohort list' names those that are known, such as brats2021.",
+        help="The cohort is a data set in its owners' layout: 'anomri cohort list' names those that are known, such as brats2021.",
     ),
 ]  # fmt: skip
 SequenceOption = Annotated[
@@ -116,7 +116,9 @@ FoldOption = Annotated[
         help="The fold of the --split that is held out, for a table with folds.",
     ),
 ]  # fmt: skip
-SeedOption = Annotated[int, option("--seed", metavar="N", panel=RUNNING, help="The same seed gives the same result.")]
+SeedOption = Annotated[
+    int, option("--seed", metavar="N", panel=RUNNING, min=0, max=2**63 - 1, help="The same seed gives the same result.")
+]
 DeviceOption = Annotated[
     str,
     option("--device", metavar="NAME", panel=RUNNING, help="auto (a GPU where there is one), cpu, cuda, cuda:1, ..."),

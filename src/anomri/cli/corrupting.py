@@ -60,8 +60,6 @@ def corrupt(
         chosen = artefact(name)
         if truth is not None and chosen.local is None:
             raise BadCall(f"{name} is everywhere in the image, so there is no --truth to write; leave it out")
-        if not -(2**63) <= seed < 2**63:
-            raise BadCall(f"--seed {seed} has more than 64 bits; use a smaller one, such as 0")
         _check_files(scan, brain, out, truth)
         own = files.read_scan({"T1w": scan}, brain=brain)
         found = None if own.stripped else stripped_mask(own)

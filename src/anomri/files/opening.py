@@ -24,6 +24,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises `BadInput` where there is no space or no permission.
     """
     path = Path(path)
+    if not path.name:
+        raise BadInput(f"cannot write '{path}': it is a folder; name a file")
     ends = next((e for e in NIFTI if path.name.endswith(e)), path.suffix)
     part = path.with_name(f".{path.name.removesuffix(ends)}.{secrets.token_hex(4)}.part{ends}")
     try:

@@ -26,6 +26,7 @@ from anomri.scan import Array, Grid, Mask, Matrix, Moved, Scaled, Scan
 Kind = Literal["map", "mask", "label", "image"]
 REGISTER_MM = 2.0
 """Grid that registration looks at; finer ones cost eight times as much and gain little."""
+MOST_VOXELS = 1e9
 
 
 def _warp(volume: NDArray[Any], matrix: Matrix, shape: Sequence[int], *, nearest: bool = False) -> Array:
@@ -156,7 +157,8 @@ def _grid(shape: Sequence[int] | NDArray[Any], affine: Matrix) -> Grid:
 def resample(scan: Scan, spacing: float = 1.0) -> Scan:
     """The scan on an isotropic grid of `spacing` mm over the same field of view, the first voxel's outer corner kept.
 
-    Where its brain is known, the background becomes 0. Raises `BadCall` for a spacing that no brain scan has.
+    Where its brain is known, the background becomes 0. Raises `BadCall` for a spacing that no brain scan has, or that makes more
+    than a billion voxels of this one.
     """
     low, high = files.SPACING_MM
     if not low <= spacing <= high:
@@ -166,6 +168,10 @@ def resample(scan: Scan, spacing: float = 1.0) -> Scan:
         return scan
     # A sliver of a voxel at the far end, from rounding in the header, is no voxel.
     shape = np.maximum(1, np.ceil(np.array(scan.grid.shape) * old / spacing - 1e-3))
+    if shape.prod() > MOST_VOXELS:
+        raise BadCall(
+            f"scan '{scan.id}' at {spacing:g} mm would have {' x '.join(f'{n:.0f}' for n in shape)} voxels; take a larger spacing, such as 1 or 2"
+        )
     affine = scan.affine.copy()
     affine[:3, :3] *= spacing / old
     affine[:3, 3] += scan.affine[:3, :3] @ (0.5 * spacing / old - 0.5)
