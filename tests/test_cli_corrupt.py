@@ -10,16 +10,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-import typer
 
-from anomri.cli import terminal
-from anomri.cli.corrupting import corrupt
+from anomri.cli import main, terminal
 from anomri.corruptions.artefacts import ARTEFACTS
 from conftest import brain_at, grid, world
 from small import mask_file, scan_file
-
-app = typer.Typer()
-app.command()(corrupt)
 
 
 @pytest.fixture
@@ -30,9 +25,9 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
     def ask(*words: str | Path) -> tuple[int, str, str]:
         capfd.readouterr()
-        code = app(args=[str(w) for w in words], standalone_mode=False)
+        code = main(["corrupt", *map(str, words)])
         out, err = capfd.readouterr()
-        return code if isinstance(code, int) else 0, out, err
+        return code, out, err
 
     return ask
 
