@@ -321,3 +321,29 @@ def test_adjusted_values_by_hand():
 def test_what_cannot_be_is_refused(call, said):
     with pytest.raises(BadCall, match=said):
         call()
+
+
+@pytest.mark.parametrize("name", ["AUROC", "AUPRC"])
+def test_the_interval_of_paired_scans_holds_what_was_seen(name):
+    """Each scan scores a little higher than its own control: resamples that hold one subject twice would overrate that."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        controls = rng.permutation(8) + rng.uniform(-0.1, 0.1, 8)
+        scores, subjects = np.concatenate([controls, controls + 0.3]), [*range(8), *range(8)]
+        truth = np.repeat([False, True], 8)
+        seen = CASE_METRICS[name](scores, truth)
+        low, high = case_interval(CASE_METRICS[name], scores, truth, subjects, rounds=1000)
+        assert low < seen < high
+        if name == "AUROC":
+            assert auroc_interval(scores, truth, subjects, rounds=1000) == pytest.approx((low, high), abs=1e-9)
+        assert low >= 0
+        assert high <= 1
+
+
+def test_a_centred_interval_is_the_plain_one_moved_by_its_bias():
+    values = np.random.default_rng(1).exponential(size=30)
+    low, high = bootstrap(np.var, values, rounds=2000)
+    moved = bootstrap(np.var, values, rounds=2000, centred=True)
+    assert moved[1] - moved[0] == pytest.approx(high - low)
+    # A resample's variance is smaller by 1/n on average.
+    assert moved[0] - low == pytest.approx(np.var(values) / 30, rel=0.5)

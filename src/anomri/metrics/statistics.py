@@ -87,6 +87,7 @@ def bootstrap(
     rounds: int = ROUNDS,
     level: float = 0.95,
     seed: int = 0,
+    centred: bool = False,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a statistic.
 
@@ -98,6 +99,7 @@ def bootstrap(
     groups : one `(n,)` per sample, the subject of every value; subjects are drawn, and with a subject all of its values in
         all samples. Subjects that occur in the same samples are drawn among themselves, so no sample runs empty
     rounds, level, seed : how often, the share inside the interval, and the seed of numpy's generator
+    centred : shift the interval by the resamples' mean less the statistic of the samples themselves, its bootstrap bias
 
     The interval is a point where no resample differs (an AUROC of 1), which says nothing about how sure it is. nan where the
     statistic is nan in any round. Raises `BadCall` for no values, lengths that do not match, or a level outside (0, 1).
@@ -109,7 +111,8 @@ def bootstrap(
         for counts in _resamples(_subjects(columns, paired, groups), rounds, seed)
         for once in zip(*counts, strict=True)
     ]
-    return _interval(np.asarray(found, dtype=np.float64), level)
+    values = np.asarray(found, dtype=np.float64)
+    return _interval(_centred(values, statistic(*columns)) if centred else values, level)
 
 
 def mean_interval(
@@ -147,6 +150,9 @@ def auroc_interval(
     groups : `(n,)`, each scan's subject, where one subject has several scans (a healthy one and its corrupted copy): they
         are drawn together
 
+    Where subjects are in both classes the interval is centred (`bootstrap`), and cut at 0 and 1: a subject that is drawn twice
+    is compared with itself four times, and with others twice, so that resamples overrate how it compares with itself.
+
     (nan, nan) where a class has no scan. Errors as in `bootstrap`; it holds healthy x anomalous pairs in memory.
     """
     split = _split(scores, anomalous, groups)
@@ -158,7 +164,10 @@ def auroc_interval(
         ((h @ wins) * a).sum(axis=1) / (h.sum(axis=1) * a.sum(axis=1))
         for h, a in _resamples(_subjects([healthy, ill], False, subjects), rounds, seed)
     ]
-    return _interval(np.concatenate(areas), level)
+    found = np.concatenate(areas)
+    if _shared(subjects):
+        found = _centred(found, float(wins.mean())).clip(0, 1)
+    return _interval(found, level)
 
 
 def case_interval(
@@ -179,7 +188,10 @@ def case_interval(
     def of_both(healthy: Values, ill: Values) -> float:
         return metric(np.concatenate([healthy, ill]), np.repeat([False, True], [len(healthy), len(ill)]))
 
-    return bootstrap(of_both, *split[0], groups=split[1], rounds=rounds, level=level, seed=seed)
+    low, high = bootstrap(
+        of_both, *split[0], groups=split[1], rounds=rounds, level=level, seed=seed, centred=_shared(split[1])
+    )
+    return max(low, 0.0), min(high, 1.0)
 
 
 def permutation_test(a: ArrayLike, b: ArrayLike, *, rounds: int = ROUNDS, seed: int = 0) -> float:
@@ -302,6 +314,16 @@ def _split(
     if truth.all() or not truth.any():
         return None
     return [values[~truth], values[truth]], None if subject is None else [subject[~truth], subject[truth]]
+
+
+def _shared(subjects: Sequence[NDArray[Any]] | None) -> bool:
+    """Is a subject both among the healthy and the anomalous scans?"""
+    return subjects is not None and bool(np.isin(subjects[0], subjects[1]).any())
+
+
+def _centred(found: Values, seen: float) -> Values:
+    moved: Values = found - (found.mean() - seen)
+    return moved
 
 
 def _interval(found: Values, level: float) -> tuple[float, float]:
