@@ -108,7 +108,7 @@ V2_FIXED = {"Susceptibility": (89.3, 91.8), "Failed skull strip": (72.0, 76.6)}
 def printed(entrant: str, numbers: dict[str, tuple[float, float]]) -> dict[tuple[str, str, str], float]:
     """The paper's AUROC and AUPRC as a table's `expected`."""
     return {
-        (entrant, case, metric): value
+        (f"{case}, {entrant}", "", metric): value
         for case, both in numbers.items()
         for metric, value in zip(("AUROC", "AUPRC"), both, strict=True)
     }
@@ -138,6 +138,8 @@ STUDY = Study(
             "artefacts",
             "Artefacts: scans with one against the same scans without",
             CASE,
+            rows=("case", "entrant"),
+            across=(),
             cases=NAMES,
             expected=printed("IterMask3D", V2),
             note="The score is the volume of the mask at gamma 0.01. The paper's numbers are of FLAIR of other subjects, its other sequence "
@@ -147,6 +149,8 @@ STUDY = Study(
             "artefacts_mean_error",
             "Artefacts, by the mean error instead of the mask's volume",
             CASE,
+            rows=("case", "entrant"),
+            across=(),
             cases=NAMES,
             score="mean_error",
             expected=printed("IterMask3D", V2_REAL) | printed("IterMask3D, fixed threshold", V2_FIXED),
