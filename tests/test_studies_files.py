@@ -58,6 +58,7 @@ NEEDS = {
     "lesion_sensitivity": "lesions",
     "lesion_precision": "lesions",
     "region_distance_mm": "region",
+    "slice_auprc": "slices",
     "psnr_db": "healthy",
     "ssim": "healthy",
     "l1": "healthy",

@@ -71,9 +71,22 @@ def test_a_mask_beside_the_lesion_has_missed_it_and_one_that_meets_it_outside_th
 def test_what_is_not_there_is_left_out(found):
     no_mask = Detection(found.scan, found.map, found.scores)
     assert set(measure(no_mask, MEASURES)[0]) == {
-        "brain_ml", "mask_ml", "lesion_ml", "voxel_auroc", "voxel_auprc", "dice_best_scan_oracle", "threshold_best_scan_oracle"
+        "brain_ml", "mask_ml", "lesion_ml", "voxel_auroc", "voxel_auprc", "dice_best_scan_oracle", "threshold_best_scan_oracle",
+        "slice_auprc", "size_ml", "size_voxels"
     }  # fmt: skip
     no_truth = Detection(found.scan.with_(lesion=None), found.map, found.scores, found.mask, found.healthy)
     said, histogram = measure(no_truth, MEASURES)
     assert set(said) == {"brain_ml", "mask_ml", "lesion_ml", "psnr_db", "ssim", "l1"}
     assert histogram is None
+
+
+def test_slices_and_sizes(found):
+    said, _ = measure(found, ("slices", "size"))
+    lesion = found.scan.lesion & found.scan.brain
+    means, ill = found.map.mean(axis=(0, 1)), lesion.any(axis=(0, 1))
+    order = np.argsort(-means)
+    hits = np.cumsum(ill[order])
+    assert said["slice_auprc"] == pytest.approx((hits / np.arange(1, len(hits) + 1))[ill[order]].mean())
+    ml = lesion.sum() * found.scan.voxel_ml
+    assert said["size_ml"] == ("small" if ml < 1 else "large" if ml > 10 else "medium")
+    assert said["size_voxels"] == ("small" if lesion.sum() < 200 else "large" if lesion.sum() > 800 else "medium")

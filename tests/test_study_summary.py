@@ -112,3 +112,21 @@ def test_lower_is_better_for_distances_and_wrong_rates_only():
         "missed", "assd_mm", "hd95_mm", "region_distance_mm", "l1", "seconds_detect"
     }  # fmt: skip
     assert any(name.startswith("FNR") for name in lower)
+
+
+def test_a_tables_lines_can_be_sizes_of_lesions():
+    sizes = ("small", "large", "large", "none")
+    rows = [
+        row("ball", f"s{i}", 5.0 + i, dice=d, size_ml=size)
+        for i, (d, size) in enumerate(zip((0.1, 0.5, 0.7, 1.0), sizes, strict=True))
+    ]
+    rows += [row("plain", f"s{i}", float(i)) for i in range(4)]
+    table = Table("t", "T", ("dice", "AUROC"), rows=("entrant", "size_ml"), across=(), cases=["ball"])
+    found = {(r.line[1], r.metric): r for r in summarise(tiny(), table, rows, none)}
+    assert list(dict.fromkeys(line for line, _ in found)) == ["small", "medium", "large"]
+    assert [(found[size, "dice"].value, found[size, "dice"].n) for size in ("small", "medium", "large")] == [
+        (pytest.approx(10), 1),
+        (None, 0),
+        (pytest.approx(60), 2),
+    ]
+    assert found["large", "AUROC"].value == 100

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from anomri.metrics import case as cases
 from anomri.metrics import lesion as lesions
 from anomri.metrics import oracle, reconstruction, surface, voxel
 from anomri.metrics.histogram import VoxelHistogram
 from anomri.scan import Detection, Mask
+from anomri.study.plan import SIZES
 
 Columns = dict[str, Any]
 
@@ -54,6 +56,18 @@ def _oracle(found: Detection, truth: Mask) -> Columns:
     return {"dice_best_scan_oracle": best, "threshold_best_scan_oracle": at}
 
 
+def _slices(found: Detection, truth: Mask) -> Columns:
+    """Which axial slices have a lesion, by their mean map."""
+    scores, anomalous = cases.by_slice(found.map, truth)
+    return {"slice_auprc": cases.slice_auprc([scores], [anomalous])}
+
+
+def _size(found: Detection, truth: Mask) -> Columns:
+    """How large the scan's lesions are together, in classes that tables can have lines for (`plan.SIZES`)."""
+    said = lesions.scan_size(truth, found.scan.spacing)
+    return {name: said[name] for name in SIZES}
+
+
 def _healthy(found: Detection) -> Columns:
     """How well healthy tissue is given back; `data_range` is that of the scan's healthy tissue."""
     scan = found.scan
@@ -76,10 +90,12 @@ def _healthy(found: Detection) -> Columns:
 WITH_MASK: dict[str, Callable[[Detection, Mask, Mask], Columns]] = {
     "overlap": _overlap, "surface": _surface, "region": _region, "lesions": _lesions,
 }  # fmt: skip
-WITH_TRUTH: dict[str, Callable[[Detection, Mask], Columns]] = {"voxel": _voxel, "oracle": _oracle}
+WITH_TRUTH: dict[str, Callable[[Detection, Mask], Columns]] = {
+    "voxel": _voxel, "oracle": _oracle, "slices": _slices, "size": _size,
+}  # fmt: skip
 WITHOUT: dict[str, Callable[[Detection], Columns]] = {"healthy": _healthy}
 MEASURES = (*WITH_MASK, *WITH_TRUTH, *WITHOUT)
-"""Names that a study's `measures` take: overlap, surface, region and lesions need a mask and a truth, voxel and oracle a truth."""
+"""Names that a study's `measures` take: overlap, surface, region and lesions need a mask and a truth, voxel, oracle, slices and size a truth."""
 
 
 def measure(found: Detection, names: tuple[str, ...]) -> tuple[Columns, VoxelHistogram | None]:

@@ -26,6 +26,8 @@ Change = Callable[[Scan, torch.Generator], Scan]
 """What is done to a scan: an artefact, a lesion. Same scan and generator, same answer."""
 
 Cell = str | float | int | None
+SIZES = {"size_ml": ("small", "medium", "large"), "size_voxels": ("small", "medium", "large")}
+"""Columns that are measured on each scan and may still make a table's lines: the measure "size", by `metrics.lesion.scan_size`."""
 Row = dict[str, Any]
 
 
@@ -148,7 +150,7 @@ class Table:
     ----------
     name, title : a file name and a heading
     metrics : what the cells are, names of `study.summary.METRICS`
-    rows, across : columns of the rows that make the table's lines and its groups of columns; "entrant" and "case" or facts
+    rows, across : columns of the rows that make the table's lines and its groups of columns; "entrant" and "case", facts, or `SIZES`
     cases : names of cases; None for all
     entrants : names; None for all, in the study's order
     expected : the paper's numbers: (line, group, metric) to value in the unit that the metric prints in; a line or a group
@@ -250,7 +252,7 @@ class Study:
                 if name not in known:
                     raise unknown(f"{kind} in study '{self.name}':", str(name), known)
         # A column that no case has would put all methods into one line.
-        facts = {"entrant", "case"}.union(*(case.facts for case in self.cases))
+        facts = {"entrant", "case", *SIZES}.union(*(case.facts for case in self.cases))
         for table in self.tables:
             for name in (*table.rows, *table.across):
                 if self.cases and name not in facts:

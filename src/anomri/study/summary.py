@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -14,7 +15,7 @@ from anomri.errors import unknown
 from anomri.metrics import case as cases
 from anomri.metrics import oracle, statistics
 from anomri.metrics.histogram import VoxelHistogram
-from anomri.study.plan import Cell, Row, Study, Table
+from anomri.study.plan import SIZES, Cell, Row, Study, Table
 
 Histograms = Callable[[Row], VoxelHistogram | None]
 
@@ -58,6 +59,7 @@ def _metrics() -> dict[str, Metric]:
         Metric("missed", "Scans missed", "scan", better=-1),
         Metric("voxel_auroc", "Voxel AUROC", "scan"),
         Metric("voxel_auprc", "Voxel AUPRC", "scan"),
+        Metric("slice_auprc", "Slice-wise AUPRC, axial", "scan"),
         Metric("dice_best_scan_oracle", "Dice, best threshold of each scan", "scan", oracle=True),
         Metric("dice_best_dataset_oracle", "Dice, best threshold of the data set", "dataset", oracle=True),
         Metric("dice_best_pooled_oracle", "DICE_D, best threshold of the data set", "dataset", oracle=True),
@@ -126,13 +128,17 @@ def summarise(study: Study, table: Table, rows: Sequence[Row], histograms: Histo
     done = [row for row in rows if row["status"] == "done"]
     names = tuple(table.entrants or study.entrants)
     chosen = [study.case(name) for name in table.cases] if table.cases else list(study.cases)
+    sizes = [name for name in (*table.rows, *table.across) if name in SIZES]
     cells: dict[tuple[tuple[Cell, ...], tuple[Cell, ...]], list[Row]] = {}
     for entrant in names:
         for case in chosen:
             facts: Row = {"entrant": entrant, "case": case.name, **case.facts}
-            line, group = (tuple(facts.get(name) for name in keys) for keys in (table.rows, table.across))
-            found = cells.setdefault((line, group), [])
-            found += [row for row in done if row["entrant"] == entrant and row["case"] == case.name]
+            own = [row for row in done if row["entrant"] == entrant and row["case"] == case.name]
+            for measured in itertools.product(*(SIZES[name] for name in sizes)):
+                here = facts | dict(zip(sizes, measured, strict=True))
+                line, group = (tuple(here.get(name) for name in keys) for keys in (table.rows, table.across))
+                found = cells.setdefault((line, group), [])
+                found += [row for row in own if all(row.get(name) == here[name] for name in sizes)]
     records = []
     for (line, group), own in cells.items():
         for name in table.metrics:
