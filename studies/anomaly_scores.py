@@ -1,17 +1,10 @@
 """Table 4.5 of the thesis: how the residual of a cDDPM is scored.
 
 Data
-    $IXI         T1w and T2w: to fit and to validate on
-    $BRATS2021   T2w: tumours
-    $MSLUB       T2w: multiple sclerosis
-    $ATLAS2      T1w: stroke
-    $WMH         T1w: white matter hyperintensities
+    $IXI, $BRATS2021, $MSLUB, $ATLAS2, $WMH   as in cddpm.py
 
 Split
-    IXI's T2w come with a skull: ROBEX takes it off (`pip install 'anomri[strip]'`), the papers used HD-BET. IXI: 358
-    subjects to fit on, 44 to validate on, the rest to test on. BraTS 2021, MSLUB, ATLAS and WMH: 100, 10, 175 and 15
-    labelled scans to validate on, the rest to test on. All drawn by our seed: the published lists of IXI have 7 to 9 of
-    their test subjects among those to fit on. The thesis prints means over five folds; this is one.
+    As in cddpm.py.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/anomaly_scores.py --out OUT --data IXI=/data/IXI --data BRATS2021=/data/BraTS2021 \\
@@ -24,24 +17,16 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
-
-from anomri.study import Case, Source, Study, Table
-from anomri.study.papers import expected, lines, part
+from anomri.study import Study, Table
+from anomri.study.papers import Models, expected
+from anomri.study.papers.behrendt import ENSEMBLE, LABELLED, ixi_to_fit, labelled, thesis_cases, thesis_entrants
 
 METRICS = ("dice_best_scan_oracle",)
-# Data set, sequence, and how many labelled scans it has to validate on.
-DATA = {
-    "BraTS21 (T2)": ("brats2021", "T2w", 100),
-    "MSLUB (T2)": ("mslub", "T2w", 10),
-    "ATLAS (T1)": ("atlas2", "T1w", 175),
-    "WMH (T1)": ("wmh", "T1w", 15),
-}
 # Method and arguments of each line.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "cDDPM (l1)": ("cddpm", {"pretrained": True, "t_test": (250, 500, 750), "score": "l1"}),
-    "cDDPM (SSIM)": ("cddpm", {"pretrained": True, "t_test": (250, 500, 750), "score": "ssim"}),
-    "cDDPM (SSIM-ens)": ("cddpm", {"pretrained": True, "t_test": (250, 500, 750), "score": "ssim_ens"}),
+MODELS: Models = {
+    "cDDPM (l1)": ("cddpm", {"pretrained": True, "t_test": ENSEMBLE, "score": "l1"}),
+    "cDDPM (SSIM)": ("cddpm", {"pretrained": True, "t_test": ENSEMBLE, "score": "ssim"}),
+    "cDDPM (SSIM-ens)": ("cddpm", {"pretrained": True, "t_test": ENSEMBLE, "score": "ssim_ens"}),
     "cDDPM S_mean": ("mahalanobis", {"n": 10, "covariance": None}),
     "cDDPM S_MHD diag": ("mahalanobis", {"n": 10, "covariance": "diagonal"}),
     "cDDPM S_MHD full": ("mahalanobis", {"n": 10, "covariance": "full"}),
@@ -91,41 +76,13 @@ PRINTED = {
 EXPECTED = expected(PRINTED, METRICS)
 
 
-CASES = [
-    Case(
-        f"{data}: {model}",
-        f"{data}, test",
-        facts={"data": data, "model": model},
-        only=[f"{model}, {sequence}"],
-    )
-    for data, (_, sequence, _) in DATA.items()
-    for model in MODELS
-]
 STUDY = Study(
     name="anomaly-scores",
     title="Scores of conditioned diffusion models",
     paper="Behrendt's thesis, Table 4.5",
-    entrants={
-        name: entrant
-        for sequence in ("T1w", "T2w")
-        for name, entrant in lines(
-            MODELS,
-            sequence,
-            shares=SHARES,
-            fit=f"IXI {sequence}, to fit",
-            validate=f"IXI {sequence}, to validate",
-            calibrate=f"IXI {sequence}, to validate",
-        ).items()
-    },
-    sources={
-        **{
-            f"IXI {sequence}, {use}": Source("ixi", sequence, part(index, 358, 44, skull=sequence == "T2w"))
-            for sequence in ("T1w", "T2w")
-            for index, use in enumerate(("to fit", "to validate"))
-        },
-        **{f"{data}, test": Source(name, sequence, part(1, n)) for data, (name, sequence, n) in DATA.items()},
-    },
-    cases=CASES,
+    entrants=thesis_entrants(MODELS, SHARES),
+    sources={**ixi_to_fit(), **labelled(LABELLED, "test")},
+    cases=thesis_cases(MODELS),
     measures=("overlap", "oracle", "voxel"),
     tables=[
         Table(

@@ -28,22 +28,13 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
-
-from anomri.study import Case, Source, Study, Table
-from anomri.study.papers import expected, lines, part
+from anomri.study import Study, Table
+from anomri.study.papers import Models, expected
+from anomri.study.papers.behrendt import ENSEMBLE, LABELLED, ixi_to_fit, labelled, thesis_cases, thesis_entrants
 
 METRICS = ("dice_best_scan_oracle", "voxel_auprc")
-ENSEMBLE = (250, 500, 750)
-# Data set, sequence, and how many labelled scans it has to validate on.
-DATA = {
-    "BraTS21 (T2)": ("brats2021", "T2w", 100),
-    "MSLUB (T2)": ("mslub", "T2w", 10),
-    "ATLAS (T1)": ("atlas2", "T1w", 175),
-    "WMH (T1)": ("wmh", "T1w", 15),
-}
 # Method and arguments of each line.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+MODELS: Models = {
     "Thresh": ("threshold", {}),
     "VAE": ("vae", {"beta": 0.001}),
     "SVAE": ("svae", {"beta": 0.001}),
@@ -151,41 +142,13 @@ PRINTED = {
 EXPECTED = expected(PRINTED, METRICS)
 
 
-CASES = [
-    Case(
-        f"{data}: {model}",
-        f"{data}, test",
-        facts={"data": data, "model": model},
-        only=[f"{model}, {sequence}"],
-    )
-    for data, (_, sequence, _) in DATA.items()
-    for model in MODELS
-]
 STUDY = Study(
     name="cddpm",
     title="Conditioned diffusion models and what they are compared with",
     paper="Behrendt et al., Guided reconstruction with conditioned diffusion models, 2025, Table 2; Behrendt's thesis, Table 4.4",
-    entrants={
-        name: entrant
-        for sequence in ("T1w", "T2w")
-        for name, entrant in lines(
-            MODELS,
-            sequence,
-            shares=SHARES,
-            fit=f"IXI {sequence}, to fit",
-            validate=f"IXI {sequence}, to validate",
-            calibrate=f"IXI {sequence}, to validate",
-        ).items()
-    },
-    sources={
-        **{
-            f"IXI {sequence}, {use}": Source("ixi", sequence, part(index, 358, 44, skull=sequence == "T2w"))
-            for sequence in ("T1w", "T2w")
-            for index, use in enumerate(("to fit", "to validate"))
-        },
-        **{f"{data}, test": Source(name, sequence, part(1, n)) for data, (name, sequence, n) in DATA.items()},
-    },
-    cases=CASES,
+    entrants=thesis_entrants(MODELS, SHARES),
+    sources={**ixi_to_fit(), **labelled(LABELLED, "test")},
+    cases=thesis_cases(MODELS),
     measures=("overlap", "oracle", "voxel"),
     tables=[
         Table(

@@ -1,17 +1,10 @@
 """cDDPM, Table 1 and Table 4 of its supplement; Tables 4.2 and 4.3 of the thesis: how well healthy tissue is given back.
 
 Data
-    $IXI         T1w and T2w: to fit and to validate on
-    $BRATS2021   T2w: tumours
-    $MSLUB       T2w: multiple sclerosis
-    $ATLAS2      T1w: stroke
-    $WMH         T1w: white matter hyperintensities
+    $IXI, $BRATS2021, $MSLUB, $ATLAS2, $WMH   as in cddpm.py; of IXI the test part, too
 
 Split
-    IXI's T2w come with a skull: ROBEX takes it off (`pip install 'anomri[strip]'`), the papers used HD-BET. IXI: 358
-    subjects to fit on, 44 to validate on, the rest to test on. BraTS 2021, MSLUB, ATLAS and WMH: 100, 10, 175 and 15
-    labelled scans to validate on, the rest to test on. All drawn by our seed: the published lists of IXI have 7 to 9 of
-    their test subjects among those to fit on. The thesis prints means over five folds; this is one.
+    As in cddpm.py.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/cddpm_reconstruction.py --out OUT --data IXI=/data/IXI --data BRATS2021=/data/BraTS2021 \\
@@ -25,24 +18,17 @@ Expected
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from anomri.study import Case, Entrant, Source, Study, Table
-from anomri.study.papers import expected, part
+from anomri.study import Case, Entrant, Study, Table
+from anomri.study.papers import Models, Printed, expected
+from anomri.study.papers.behrendt import ENSEMBLE, LABELLED, ixi, ixi_to_fit, labelled
 
-ENSEMBLE = (250, 500, 750)
-# Data set, sequence, and which part of it is looked at, after how many others.
-DATA: dict[str, tuple[str, str, int, tuple[int, ...]]] = {
-    "IXI (T2)": ("ixi", "T2w", 2, (358, 44)),
-    "IXI (T1)": ("ixi", "T1w", 2, (358, 44)),
-    "BraTS21 (T2)": ("brats2021", "T2w", 1, (100,)),
-    "MSLUB (T2)": ("mslub", "T2w", 1, (10,)),
-    "ATLAS (T1)": ("atlas2", "T1w", 1, (175,)),
-    "WMH (T1)": ("wmh", "T1w", 1, (15,)),
-}
+# Data sets, the healthy ones first, and their sequences.
+IXI = {"IXI (T2)": "T2w", "IXI (T1)": "T1w"}
+DATA = {**IXI, **{data: sequence for data, (_, sequence, _) in LABELLED.items()}}
 # Method and arguments of each line.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+MODELS: Models = {
     "VAE": ("vae", {"beta": 0.001}),
     "SVAE": ("svae", {"beta": 0.001}),
     "AE": ("ae", {}),
@@ -189,18 +175,16 @@ CASES = [
     Case(
         f"{data}: {model}",
         f"{data}, test",
-        anomalous=name != "ixi",
+        anomalous=data not in IXI,
         facts={"data": data, "model": model},
         only=[f"{model}, {sequence}"],
     )
-    for data, (name, sequence, _, _) in DATA.items()
+    for data, sequence in DATA.items()
     for model in MODELS
 ]
 
 
-def table(
-    name: str, title: str, metrics: Sequence[str], printed: Mapping[str, Mapping[str, Sequence[float | None]]]
-) -> Table:
+def table(name: str, title: str, metrics: Sequence[str], printed: Printed) -> Table:
     """A table of the data sets that numbers are printed of."""
     cases = [case.name for case in CASES if case.facts["data"] in printed]
     numbers = expected(printed, metrics)
@@ -219,15 +203,9 @@ STUDY = Study(
         for sequence in ("T1w", "T2w")
     },
     sources={
-        **{
-            f"IXI {sequence}, {use}": Source("ixi", sequence, part(index, 358, 44, skull=sequence == "T2w"))
-            for sequence in ("T1w", "T2w")
-            for index, use in enumerate(("to fit", "to validate"))
-        },
-        **{
-            f"{data}, test": Source(name, sequence, part(index, *sizes, skull=name == "ixi" and sequence == "T2w"))
-            for data, (name, sequence, index, sizes) in DATA.items()
-        },
+        **ixi_to_fit(),
+        **{f"{data}, test": ixi(sequence, "test") for data, sequence in IXI.items()},
+        **labelled(LABELLED, "test"),
     },
     cases=CASES,
     measures=("healthy",),

@@ -20,21 +20,13 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
+from anomri.study import Entrant, Study
+from anomri.study.papers import Models
+from anomri.study.papers.itermask import BEST_THRESHOLD, SEQUENCES, best_threshold_table, brats, grey_table, slice_cases
 
-from anomri.study import Case, Entrant, Source, Study, Table
-from anomri.study.papers import expected, largest_slice, part
-
-WHITE_METRICS = (
-    "dice_best_dataset_oracle",
-    "sensitivity_best_dataset_oracle",
-    "precision_best_dataset_oracle",
-    "ssim",
-)
-GREY_METRICS = ("dice_best_scan_oracle", None, None, None)
-SEQUENCES = {"FLAIR": "FLAIR", "T1CE": "T1ce", "T2": "T2w", "T1": "T1w"}
+WHITE_METRICS = (*BEST_THRESHOLD, "ssim")
 # Method and arguments of each line; DAE's noise is bright, dark, or both.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+MODELS: Models = {
     "AE": ("ae", {}),
     "DDPM": ("ddpm", {}),
     "AutoDDPM": ("autoddpm", {}),
@@ -108,17 +100,7 @@ GREY = {
 }
 
 
-CASES = [
-    Case(
-        f"BraTS {sequence}: {model}",
-        f"BraTS {sequence}",
-        largest_slice,
-        facts={"sequence": sequence, "model": model},
-        only=[f"{model}, {sequence}"],
-    )
-    for sequence in SEQUENCES
-    for model in MODELS
-]
+CASES = slice_cases(MODELS)
 STUDY = Study(
     name="itermask2-table1",
     title="Tumours in 2D slices, IterMask²",
@@ -128,28 +110,23 @@ STUDY = Study(
         for model, (method, arguments) in MODELS.items()
         for sequence in SEQUENCES
     },
-    sources={f"BraTS {sequence}": Source("brats2021", name, part(0, 139)) for sequence, name in SEQUENCES.items()},
+    sources=brats(),
     cases=CASES,
     measures=("overlap", "oracle", "healthy"),
     tables=[
-        Table(
+        best_threshold_table(
             "white",
             "Tumours in 2D slices (IterMask², Table 1, white cells)",
-            ("dice", "sensitivity", "precision", *WHITE_METRICS),
+            WHITE_METRICS,
+            WHITE,
             rows=("model",),
             across=("sequence",),
-            expected=expected(WHITE, WHITE_METRICS),
-            note="The paper's Dice, sensitivity and precision are at the threshold that is best for the test labels.",
         ),
-        Table(
-            "grey",
-            "The same at each image's best threshold (grey cells)",
-            ("dice_best_scan_oracle",),
+        grey_table(
+            GREY,
             rows=("model",),
             across=("sequence",),
             cases=[case.name for case in CASES if case.facts["model"] in GREY["FLAIR"]],
-            expected=expected(GREY, GREY_METRICS),
-            note="The paper's Dice is at the threshold, or the step, that is best for each image's labels.",
         ),
     ],
 )

@@ -23,25 +23,18 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from anomri.errors import BadInput
 from anomri.preprocess import space
 from anomri.scan import Scan
-from anomri.study import Case, Entrant, Source, Study, Table
-from anomri.study.papers import expected, part
+from anomri.study import Case, Entrant, Source, Study
+from anomri.study.papers import Models, part
+from anomri.study.papers.itermask import BEST_THRESHOLD, best_threshold_table, grey_table
 
-WHITE_METRICS = (
-    "dice_best_dataset_oracle",
-    "sensitivity_best_dataset_oracle",
-    "precision_best_dataset_oracle",
-    "ssim",
-)
-GREY_METRICS = ("dice_best_scan_oracle", None, None, None)
+WHITE_METRICS = (*BEST_THRESHOLD, "ssim")
 # tau is the 80th percentile of the healthy error, and the 70th for ATLAS.
-MODELS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+MODELS: dict[str, Models] = {
     data: {
         "AE": ("ae", {}),
         "DDPM": ("ddpm", {}),
@@ -112,24 +105,19 @@ STUDY = Study(
     cases=CASES,
     measures=("overlap", "oracle", "healthy"),
     tables=[
-        Table(
+        best_threshold_table(
             "white",
             "Stroke lesions in 2D slices (IterMask², Table 2, white cells)",
-            ("dice", "sensitivity", "precision", *WHITE_METRICS),
+            WHITE_METRICS,
+            WHITE,
             rows=("model",),
             across=("data",),
-            expected=expected(WHITE, WHITE_METRICS),
-            note="The paper's Dice, sensitivity and precision are at the threshold that is best for the test labels.",
         ),
-        Table(
-            "grey",
-            "The same at each image's best threshold (grey cells)",
-            ("dice_best_scan_oracle",),
+        grey_table(
+            GREY,
             rows=("model",),
             across=("data",),
             cases=[case.name for case in CASES if case.facts["model"] in GREY["ATLAS T1"]],
-            expected=expected(GREY, GREY_METRICS),
-            note="The paper's Dice is at the threshold, or the step, that is best for each image's labels.",
         ),
     ],
 )

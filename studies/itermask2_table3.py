@@ -4,10 +4,8 @@ Data
     $BRATS2021   FLAIR
 
 Split
-    139 subjects to test on, drawn by our seed (the paper's own are not listed in it); of each the slice with the most
-    lesion. Small lesions are below 200 pixels of it, large ones above 800, counted here on BraTS' 240 x 240 pixels; the
-    paper's slices are 128 x 128, so pixels are scaled. The paper fits its 2D methods on the tumour-free slices 70 to 89
-    of the other BraTS subjects; a cohort here is of whole scans, so fit them apart and give each with `--model`.
+    As in itermask2_table1.py. Small lesions are below 200 pixels of the slice, large ones above 800, counted here on
+    BraTS' 240 x 240 pixels; the paper's slices are 128 x 128, so pixels are scaled.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/itermask2_table3.py --out OUT --data BRATS2021=/data/BraTS2021
@@ -29,15 +27,14 @@ import torch
 from anomri.cohort import Cohort
 from anomri.preprocess import space
 from anomri.scan import Scan
-from anomri.study import Case, Entrant, Source, Study, Table
-from anomri.study.papers import expected, largest_slice, part
+from anomri.study import Case, Entrant, Source, Study
+from anomri.study.papers import Printed, part
+from anomri.study.papers.itermask import BEST_THRESHOLD, best_threshold_table, grey_table, largest_slice
 
-WHITE_METRICS = ("dice_best_dataset_oracle", "sensitivity_best_dataset_oracle", "precision_best_dataset_oracle")
-GREY_METRICS = ("dice_best_scan_oracle", None, None)
 # Pixels of 128 x 128.
 SIZES = {"all": (0.0, float("inf")), "small": (0.0, 200.0), "medium": (200.0, 800.0), "large": (800.0, float("inf"))}
 
-WHITE: dict[str, dict[str, tuple[float | None, ...]]] = {
+WHITE: Printed = {
     "all": {
         "-freq": (64.2, 69.4, 63.6),
         "-spat": (75.1, 73.8, 79.6),
@@ -63,7 +60,7 @@ WHITE: dict[str, dict[str, tuple[float | None, ...]]] = {
         "IterMask²": (83.6, None, None),
     },
 }
-GREY: dict[str, dict[str, tuple[float | None, ...]]] = {
+GREY: Printed = {
     "all": {"DAE": (84.2, 83.1, 87.0), "IterMask²": (85.9, 85.7, 87.4)},
     "small": {"DAE": (60.6, None, None), "IterMask²": (65.7, None, None)},
     "medium": {"DAE": (85.3, None, None), "IterMask²": (86.3, None, None)},
@@ -104,20 +101,12 @@ STUDY = Study(
     cases=[Case(name, f"BraTS FLAIR, {name} lesions", largest_slice) for name in SIZES],
     measures=("overlap", "oracle"),
     tables=[
-        Table(
+        best_threshold_table(
             "white",
             "Ablation and lesion size (IterMask², Table 3, white cells)",
-            ("dice", "sensitivity", "precision", *WHITE_METRICS),
-            expected=expected(WHITE, WHITE_METRICS),
-            note="The paper's Dice, sensitivity and precision are at the threshold that is best for the test labels.",
+            BEST_THRESHOLD,
+            WHITE,
         ),
-        Table(
-            "grey",
-            "The same at each image's best threshold (grey cells)",
-            ("dice_best_scan_oracle",),
-            entrants=["DAE", "IterMask²"],
-            expected=expected(GREY, GREY_METRICS),
-            note="The paper's Dice is at the threshold, or the step, that is best for each image's labels.",
-        ),
+        grey_table(GREY, entrants=["DAE", "IterMask²"]),
     ],
 )

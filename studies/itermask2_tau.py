@@ -4,10 +4,8 @@ Data
     $BRATS2021   FLAIR, T1ce, T2w and T1w
 
 Split
-    139 subjects to test on, drawn by our seed (the paper's own are not listed in it); of each the slice with the most
-    lesion. The paper fits its 2D methods on the tumour-free slices 70 to 89 of the other BraTS subjects; a cohort here
-    is of whole scans, so fit them apart and give each with `--model 'tau 80, FLAIR=FOLDER'`; all percentiles of a
-    sequence have the weights of its 80th.
+    As in itermask2_table1.py. Give each sequence's weights with `--model 'tau 80, FLAIR=FOLDER'`; all percentiles of a
+    sequence have those of its 80th.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/itermask2_tau.py --out OUT --data BRATS2021=/data/BraTS2021
@@ -19,11 +17,10 @@ Expected
 
 from __future__ import annotations
 
-from anomri.study import Case, Plot, Source, Study, Table
-from anomri.study.papers import largest_slice, lines, part
+from anomri.study import Case, Plot, Study, Table
+from anomri.study.papers.itermask import SEQUENCES, brats, largest_slice, slice_entrants
 
 PERCENTILES = (60, 65, 70, 75, 80, 85, 90, 95, 100)
-SEQUENCES = {"FLAIR": "FLAIR", "T1CE": "T1ce", "T2": "T2w", "T1": "T1w"}
 MODELS = {f"tau {percentile}": ("itermask2", {"percentile": float(percentile)}) for percentile in PERCENTILES}
 SHARES = {line: "tau 80" for line in MODELS if line != "tau 80"}
 # DSC of IterMask² in Table 1.
@@ -34,10 +31,8 @@ STUDY = Study(
     name="itermask2-tau",
     title="The threshold of IterMask²",
     paper="Liang et al., IterMask², MICCAI 2024, Fig. 3 (left)",
-    entrants={
-        name: entrant for sequence in SEQUENCES for name, entrant in lines(MODELS, sequence, shares=SHARES).items()
-    },
-    sources={f"BraTS {sequence}": Source("brats2021", name, part(0, 139)) for sequence, name in SEQUENCES.items()},
+    entrants=slice_entrants(MODELS, SHARES),
+    sources=brats(),
     cases=[
         Case(
             f"BraTS {sequence}, tau {percentile}",

@@ -18,9 +18,9 @@ Expected
 
 from __future__ import annotations
 
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
+from anomri.study import Case, Plot, Study, Table
 from anomri.study.changes import artefact
-from anomri.study.papers import part
+from anomri.study.papers.itermask import HELD_OUT, fitted, healthy
 
 SEVERITIES = (0.25, 0.5, 1.0, 2.0, 4.0)
 # AUROC of IterMask3D in Table 1.
@@ -35,11 +35,10 @@ PRINTED = {
 }
 
 
-FIT, HELD_OUT = "ADNI FLAIR, to fit", "ADNI FLAIR, held out"
 CHANGED = [
     Case(
         f"{name}, severity {severity:g}",
-        HELD_OUT,
+        HELD_OUT["FLAIR"],
         artefact(kind, severity),
         prepared=True,
         against="normal",
@@ -52,12 +51,9 @@ STUDY = Study(
     name="itermask3d-severity",
     title="Severity of synthetic artefacts",
     paper="Liang et al., IterMask3D, second version, Fig. 5",
-    entrants={"IterMask3D": Entrant("itermask3d", {"steps": 93_600}, fit=FIT)},
-    sources={
-        FIT: Source("adni", "FLAIR", part(1, 25, skull=True, facts={"group": "CN"})),
-        HELD_OUT: Source("adni", "FLAIR", part(0, 25, skull=True, facts={"group": "CN"})),
-    },
-    cases=[Case("normal", HELD_OUT, anomalous=False), *CHANGED],
+    entrants={"IterMask3D": fitted("itermask3d", {}, "FLAIR")},
+    sources=healthy("FLAIR", "to fit", "held out"),
+    cases=[Case("normal", HELD_OUT["FLAIR"], anomalous=False), *CHANGED],
     measures=(),
     tables=[
         Table(

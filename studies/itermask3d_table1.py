@@ -20,18 +20,10 @@ Expected
 
 from __future__ import annotations
 
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
-from anomri.study.changes import artefact
-from anomri.study.papers import expected, part
+from anomri.study import Plot, Study, Table
+from anomri.study.papers import expected
+from anomri.study.papers.itermask import MODELS, RATES, fitted, healthy, synthetic_cases
 
-METRICS = (
-    "AUROC",
-    "AUPRC",
-    "FPR80 (published code)",
-    "FPR90 (published code)",
-    "FNR80 (published code)",
-    "FNR90 (published code)",
-)
 ARTEFACTS = {
     "Gaussian noise": "gaussian_noise",
     "chunk missing (middle)": "chunk_middle",
@@ -117,43 +109,22 @@ PRINTED = {
     },
 }
 
-EXPECTED = expected(PRINTED, METRICS)
+EXPECTED = expected(PRINTED, RATES)
 
 
-FIT = "ADNI FLAIR, to fit"
 STUDY = Study(
     name="itermask3d-table1",
     title="Synthetic artefacts in 3D scans",
     paper="Liang et al., IterMask3D, second version, Table 1",
-    entrants={
-        "AE": Entrant("ae", fit=FIT),
-        "DDPM": Entrant("ddpm", fit=FIT),
-        "Auto DDPM": Entrant("autoddpm", fit=FIT),
-        "Cycl. Unet": Entrant("cyclic_unet", fit=FIT),
-        "DAE (orig)": Entrant("dae", {"noise": 1.2}, fit=FIT),
-        "DAE (tuned)": Entrant("dae", {"noise": 3.0}, fit=FIT),
-        # 200 epochs of 936 scans, two at a time.
-        "IterMask3D": Entrant("itermask3d", {"steps": 93_600}, fit=FIT),
-    },
-    sources={
-        FIT: Source("adni", "FLAIR", part(1, 25, skull=True, facts={"group": "CN"})),
-        "ADNI FLAIR, held out": Source("adni", "FLAIR", part(0, 25, skull=True, facts={"group": "CN"})),
-        "OASIS-3 T2w, held out": Source("oasis3", "T2w", part(0, 25, skull=True, facts={"cdr_highest": "0"})),
-    },
-    cases=[
-        Case("normal", "ADNI FLAIR, held out", anomalous=False),
-        Case("different MRI sequence (T2)", "OASIS-3 T2w, held out", against="normal"),
-        *(
-            Case(name, "ADNI FLAIR, held out", artefact(kind), prepared=True, against="normal")
-            for name, kind in ARTEFACTS.items()
-        ),
-    ],
+    entrants={model: fitted(method, arguments, "FLAIR") for model, (method, arguments) in MODELS.items()},
+    sources={**healthy("FLAIR", "to fit", "held out"), **healthy("T2w", "held out")},
+    cases=synthetic_cases(ARTEFACTS),
     measures=("healthy",),
     tables=[
         Table(
             "table1",
             "Synthetic artefacts (IterMask3D v2, Table 1)",
-            METRICS,
+            RATES,
             cases=list(PRINTED),
             expected=EXPECTED,
             note="DAE (tuned) had its noise tuned on the test scans.",

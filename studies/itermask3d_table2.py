@@ -28,31 +28,12 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
-
-from anomri.study import Case, Change, Entrant, Plot, Source, Study, Table
+from anomri.study import Change, Plot, Study, Table
 from anomri.study.changes import artefact
-from anomri.study.papers import expected, part, robex
+from anomri.study.papers import expected
+from anomri.study.papers.itermask import FIT, HELD_OUT, MODELS, RATES, artefact_cases, fitted, healthy, real_artefacts
 
-METRICS = (
-    "AUROC",
-    "AUPRC",
-    "FPR80 (published code)",
-    "FPR90 (published code)",
-    "FNR80 (published code)",
-    "FNR90 (published code)",
-)
 SUSCEPTIBILITY, STRIPS = "Magnetic Susceptibility Artifact (T2)", "Failed skull-stripping (FLAIR)"
-# Method and arguments of each line. DAE's noise is in SD of the z-scored brain: the original 0.2 of [0, 1] comes to 1.2 SD.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "AE": ("ae", {}),
-    "DDPM": ("ddpm", {}),
-    "Auto DDPM": ("autoddpm", {}),
-    "Cycl. Unet": ("cyclic_unet", {}),
-    "DAE (orig)": ("dae", {"noise": 1.2}),
-    "DAE (tuned)": ("dae", {"noise": 3.0}),
-    "IterMask3D": ("itermask3d", {}),
-}
 
 PRINTED = {
     "Magnetic Susceptibility Artifact (T2)": {
@@ -75,13 +56,9 @@ PRINTED = {
     },
 }
 
-EXPECTED = expected(PRINTED, METRICS)
+EXPECTED = expected(PRINTED, RATES)
 
 
-# 200 epochs of 730 and of 936 scans, two at a time.
-STEPS = {"T2w": 73_000, "FLAIR": 93_600}
-HELD_OUT = {"T2w": "OASIS-3 T2w, held out", "FLAIR": "ADNI FLAIR, held out"}
-FIT = {"T2w": "OASIS-3 T2w, to fit", "FLAIR": "ADNI FLAIR, to fit"}
 # Group of columns: its sequence, its source, and what is done to the scans.
 LOOKED_AT: dict[str, tuple[str, str, Change | None]] = {
     SUSCEPTIBILITY: ("T2w", "T2w with metal", None),
@@ -92,73 +69,31 @@ LOOKED_AT: dict[str, tuple[str, str, Change | None]] = {
 }
 
 
-def entrant(model: str, sequence: str) -> Entrant:
-    """A line's method, fitted on healthy scans of a sequence."""
-    method, arguments = MODELS[model]
-    steps = {"steps": STEPS[sequence]} if method == "itermask3d" else {}
-    return Entrant(method, {**arguments, **steps}, fit=FIT[sequence], score="mean_error")
-
-
-CASES = [
-    Case(
-        f"{group}: {model}",
-        source,
-        change,
-        prepared=True,
-        against=f"normal {sequence}",
-        facts={"artefact": group, "model": model},
-        only=[f"{model}, {sequence}"],
-    )
-    for group, (sequence, source, change) in LOOKED_AT.items()
-    for model in MODELS
-]
+CASES = artefact_cases(LOOKED_AT, HELD_OUT, MODELS)
 STUDY = Study(
     name="itermask3d-table2",
     title="Real artefacts in 3D scans",
     paper="Liang et al., IterMask3D, second version, Table 2",
-    entrants={f"{model}, {sequence}": entrant(model, sequence) for model in MODELS for sequence in FIT},
-    sources={
-        FIT["T2w"]: Source("oasis3", "T2w", part(1, 25, skull=True, facts={"cdr_highest": "0"})),
-        HELD_OUT["T2w"]: Source("oasis3", "T2w", part(0, 25, skull=True, facts={"cdr_highest": "0"})),
-        FIT["FLAIR"]: Source("adni", "FLAIR", part(1, 25, skull=True, facts={"group": "CN"})),
-        HELD_OUT["FLAIR"]: Source("adni", "FLAIR", part(0, 25, skull=True, facts={"group": "CN"})),
-        "T2w with metal": Source(
-            sequence="T2w",
-            title="T2w scans with susceptibility artefacts",
-            variable="SUSCEPTIBILITY",
-            offered="nowhere: private to the authors; take T2w scans of your own with metal in or near the head",
-            layout="BIDS, sub-01/anat/sub-01_T2w.nii.gz",
-            part=robex,
-        ),
-        "ADNI FLAIR, failed strips": Source(
-            sequence="FLAIR",
-            title="ADNI FLAIR with failed brain masks",
-            variable="ADNI_FAILED_STRIPS",
-            offered="made from ADNI (https://ida.loni.usc.edu), as the study's docstring says",
-            layout="BIDS, each scan with its failed brain mask",
-        ),
+    entrants={
+        f"{model}, {sequence}": fitted(method, arguments, sequence, score="mean_error")
+        for model, (method, arguments) in MODELS.items()
+        for sequence in FIT
     },
-    cases=[
-        *(
-            Case(
-                f"normal {sequence}",
-                HELD_OUT[sequence],
-                anomalous=False,
-                only=[f"{model}, {sequence}" for model in MODELS],
-            )
-            for sequence in FIT
-        ),
-        *CASES,
-    ],
+    sources={
+        **healthy("T2w", "to fit", "held out"),
+        **healthy("FLAIR", "to fit", "held out"),
+        **real_artefacts("the study's docstring"),
+    },
+    cases=CASES,
     measures=("healthy",),
     tables=[
         Table(
             "table2",
             "Real artefacts (IterMask3D v2, Table 2), and synthetic ones in their place",
-            METRICS,
+            RATES,
             rows=("model",),
             across=("artefact",),
-            cases=[case.name for case in CASES],
+            cases=[case.name for case in CASES if case.against],
             expected=EXPECTED,
             note="DAE (tuned) had its noise tuned on the test scans.",
         )

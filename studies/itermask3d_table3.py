@@ -4,9 +4,7 @@ Data
     $BRATS2021   FLAIR, T1ce, T2w and T1w
 
 Split
-    139 subjects to test on, drawn by our seed (the paper's own are not listed in it); of each the slice with the most
-    lesion. The paper fits its 2D methods on the tumour-free slices 70 to 89 of the other BraTS subjects; a cohort here
-    is of whole scans, so fit them apart and give each with `--model`. "IterMask² + thres" has IterMask²'s weights.
+    As in itermask2_table1.py. "IterMask² + thres" has IterMask²'s weights.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/itermask3d_table3.py --out OUT --data BRATS2021=/data/BraTS2021
@@ -20,21 +18,13 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
+from anomri.study import Study
+from anomri.study.papers import Models
+from anomri.study.papers.itermask import BEST_THRESHOLD, best_threshold_table, brats, slice_cases, slice_entrants
 
-from anomri.study import Case, Source, Study, Table
-from anomri.study.papers import expected, largest_slice, lines, part
-
-METRICS = (
-    "dice_best_dataset_oracle",
-    "sensitivity_best_dataset_oracle",
-    "precision_best_dataset_oracle",
-    "psnr_db",
-    "ssim",
-)
-SEQUENCES = {"FLAIR": "FLAIR", "T1CE": "T1ce", "T2": "T2w", "T1": "T1w"}
+METRICS = (*BEST_THRESHOLD, "psnr_db", "ssim")
 # Method and arguments of each line; DAE's noise is bright, dark, or both.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+MODELS: Models = {
     "AE": ("ae", {}),
     "DDPM": ("ddpm", {}),
     "AutoDDPM": ("autoddpm", {}),
@@ -94,39 +84,23 @@ PRINTED = {
     },
 }
 
-EXPECTED = expected(PRINTED, METRICS)
 
-
-CASES = [
-    Case(
-        f"BraTS {sequence}: {model}",
-        f"BraTS {sequence}",
-        largest_slice,
-        facts={"sequence": sequence, "model": model},
-        only=[f"{model}, {sequence}"],
-    )
-    for sequence in SEQUENCES
-    for model in MODELS
-]
 STUDY = Study(
     name="itermask3d-table3",
     title="Tumours in 2D slices",
     paper="Liang et al., IterMask3D, second version, Table 3, and first version, Table 3",
-    entrants={
-        name: entrant for sequence in SEQUENCES for name, entrant in lines(MODELS, sequence, shares=SHARES).items()
-    },
-    sources={f"BraTS {sequence}": Source("brats2021", name, part(0, 139)) for sequence, name in SEQUENCES.items()},
-    cases=CASES,
+    entrants=slice_entrants(MODELS, SHARES),
+    sources=brats(),
+    cases=slice_cases(MODELS),
     measures=("overlap", "oracle", "healthy"),
     tables=[
-        Table(
+        best_threshold_table(
             "table3",
             "Tumours in 2D slices (IterMask3D v2 and v1, Table 3)",
-            ("dice", "sensitivity", "precision", *METRICS),
+            METRICS,
+            PRINTED,
             rows=("model",),
             across=("sequence",),
-            expected=EXPECTED,
-            note="The paper's Dice, sensitivity and precision are at the threshold that is best for the test labels.",
         )
     ],
 )

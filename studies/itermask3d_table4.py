@@ -29,10 +29,9 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
-
 from anomri.study import Case, Entrant, Plot, Source, Study, Table
-from anomri.study.papers import expected, part
+from anomri.study.papers import Models, expected
+from anomri.study.papers.itermask import brats, fitted, healthy
 
 # No metric measures the last, a distance at an oracle's threshold.
 PRINTED_METRICS = (
@@ -47,7 +46,7 @@ PRINTED_METRICS = (
 METRICS = tuple(metric for metric in PRINTED_METRICS if metric)
 OWN_MASK = ("dice", "sensitivity", "precision", "jaccard", "region_distance_mm", "assd_mm")
 # Method and arguments of each line. DAE's noise is in SD of the z-scored brain: the original 0.2 of [0, 1] comes to 1.2 SD.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+MODELS: Models = {
     "AE": ("ae", {}),
     "DDPM": ("ddpm", {}),
     "Auto DDPM": ("autoddpm", {}),
@@ -96,9 +95,6 @@ PRINTED = {
 EXPECTED = expected(PRINTED, PRINTED_METRICS)
 
 
-# 200 epochs of 936 and of 730 scans, two at a time.
-STEPS = {"FLAIR": 93_600, "T2w": 73_000}
-FIT = {"FLAIR": "ADNI FLAIR, to fit", "T2w": "OASIS-3 T2w, to fit"}
 TESTED = {"BraTS FLAIR": "FLAIR", "BraTS T2": "T2w", "ISLES FLAIR": "FLAIR"}
 
 
@@ -107,8 +103,7 @@ def entrant(model: str, sequence: str) -> Entrant:
     method, arguments = MODELS[model]
     if model == "DAE (1.2std, v1)":
         return Entrant(method, shares=f"DAE (orig), {sequence}")
-    steps = {"steps": STEPS[sequence]} if method == "itermask3d" else {}
-    return Entrant(method, {**arguments, **steps}, fit=FIT[sequence])
+    return fitted(method, arguments, sequence)
 
 
 CASES = [
@@ -120,12 +115,11 @@ STUDY = Study(
     name="itermask3d-table4",
     title="Lesions in 3D scans",
     paper="Liang et al., IterMask3D, second version, Table 4",
-    entrants={f"{model}, {sequence}": entrant(model, sequence) for model in MODELS for sequence in FIT},
+    entrants={f"{model}, {sequence}": entrant(model, sequence) for model in MODELS for sequence in ("FLAIR", "T2w")},
     sources={
-        FIT["FLAIR"]: Source("adni", "FLAIR", part(1, 25, skull=True, facts={"group": "CN"})),
-        FIT["T2w"]: Source("oasis3", "T2w", part(1, 25, skull=True, facts={"cdr_highest": "0"})),
-        "BraTS FLAIR": Source("brats2021", "FLAIR", part(0, 139)),
-        "BraTS T2": Source("brats2021", "T2w", part(0, 139)),
+        **healthy("FLAIR", "to fit"),
+        **healthy("T2w", "to fit"),
+        **brats("FLAIR", "T2"),
         "ISLES FLAIR": Source("isles2015", "FLAIR"),
     },
     cases=CASES,

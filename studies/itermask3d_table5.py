@@ -25,14 +25,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
-from anomri.study.papers import expected, largest_slice, part
+from anomri.study import Case, Entrant, Plot, Study
+from anomri.study.papers.itermask import (
+    BEST_THRESHOLD,
+    FIT,
+    HELD_OUT,
+    STEPS,
+    best_threshold_table,
+    brats,
+    healthy,
+    largest_slice,
+)
 
-METRICS = ("dice_best_dataset_oracle", "sensitivity_best_dataset_oracle", "precision_best_dataset_oracle")
-FIT, HELD_OUT, TESTED = "ADNI FLAIR, to fit", "ADNI FLAIR, held out", "BraTS FLAIR"
+TESTED = "BraTS FLAIR"
 FREQUENCY, SPATIAL = "frequency masking only", "spatial masking only"
 TWO_D, THREE_D = "2D BraTS FLAIR (2D Metric)", "3D BraTS FLAIR (3D Metric)"
-STEPS = 93_600
 # Method, arguments and the scans it is fitted on, by block and line.
 MODELS: dict[str, dict[str, tuple[str, dict[str, Any], str | None]]] = {
     TWO_D: {
@@ -41,10 +48,10 @@ MODELS: dict[str, dict[str, tuple[str, dict[str, Any], str | None]]] = {
         SPATIAL: ("itermask2", {"frequency": False}, None),
     },
     THREE_D: {
-        "IterMask²": ("itermask2", {}, FIT),
-        "Itermask3D": ("itermask3d", {"steps": STEPS}, FIT),
-        FREQUENCY: ("itermask3d", {"refine": False, "whole_brain": 1.0, "steps": STEPS}, FIT),
-        SPATIAL: ("itermask3d", {"frequency": False, "steps": STEPS}, FIT),
+        "IterMask²": ("itermask2", {}, FIT["FLAIR"]),
+        "Itermask3D": ("itermask3d", {"steps": STEPS["FLAIR"]}, FIT["FLAIR"]),
+        FREQUENCY: ("itermask3d", {"refine": False, "whole_brain": 1.0, "steps": STEPS["FLAIR"]}, FIT["FLAIR"]),
+        SPATIAL: ("itermask3d", {"frequency": False, "steps": STEPS["FLAIR"]}, FIT["FLAIR"]),
     },
 }
 
@@ -57,7 +64,6 @@ PRINTED = {
         SPATIAL: (40.4, 43.7, 42.2),
     },
 }
-EXPECTED = expected(PRINTED, METRICS)
 
 
 def entrant(block: str, model: str) -> Entrant:
@@ -65,7 +71,7 @@ def entrant(block: str, model: str) -> Entrant:
     method, arguments, fit = MODELS[block][model]
     if block == TWO_D and model == FREQUENCY:
         return Entrant(method, shares=f"IterMask², {block[:2]}", set=arguments)
-    return Entrant(method, arguments, fit=fit, calibrate=HELD_OUT if fit and model == FREQUENCY else None)
+    return Entrant(method, arguments, fit=fit, calibrate=HELD_OUT["FLAIR"] if fit and model == FREQUENCY else None)
 
 
 STUDY = Study(
@@ -73,11 +79,7 @@ STUDY = Study(
     title="Ablation: frequency only, spatial only, 2D against 3D",
     paper="Liang et al., IterMask3D, second version, Table 5",
     entrants={f"{model}, {block[:2]}": entrant(block, model) for block, models in MODELS.items() for model in models},
-    sources={
-        FIT: Source("adni", "FLAIR", part(1, 25, skull=True, facts={"group": "CN"})),
-        HELD_OUT: Source("adni", "FLAIR", part(0, 25, skull=True, facts={"group": "CN"})),
-        TESTED: Source("brats2021", "FLAIR", part(0, 139)),
-    },
+    sources={**healthy("FLAIR", "to fit", "held out"), **brats("FLAIR")},
     cases=[
         Case(
             f"{block}: {model}",
@@ -91,14 +93,13 @@ STUDY = Study(
     ],
     measures=("overlap", "oracle", "voxel"),
     tables=[
-        Table(
+        best_threshold_table(
             "table5",
             "Ablation (IterMask3D v2, Table 5)",
-            ("dice", "sensitivity", "precision", *METRICS),
+            BEST_THRESHOLD,
+            PRINTED,
             rows=("model",),
             across=("block",),
-            expected=EXPECTED,
-            note="The paper's Dice, sensitivity and precision are at the threshold that is best for the test labels.",
         )
     ],
     plots=[Plot("volume", "Dice of the own mask over lesion volume", "scatter", y="dice", x="lesion_ml")],

@@ -27,9 +27,10 @@ from anomri.cohort import Cohort
 from anomri.errors import BadCall
 from anomri.method import Method
 from anomri.methods.itermask3d import IterMask3D, healthy_tau
-from anomri.study import Case, Change, Entrant, Plot, Source, Study, Table
+from anomri.study import Change, Entrant, Plot, Source, Study, Table
 from anomri.study.changes import artefact
-from anomri.study.papers import expected, part, robex
+from anomri.study.papers import expected, part
+from anomri.study.papers.itermask import HEALTHY, artefact_cases, real_artefacts
 
 METRICS = ("AUROC", "AUPRC")
 MODELS = ("Itermask3D - fixed", "Itermask3D - adapt")
@@ -42,8 +43,8 @@ PRINTED = {
 EXPECTED = expected(PRINTED, METRICS)
 
 
-# Data set, the fact that says who is healthy, and 200 epochs of its scans, two at a time.
-HEALTHY = {"T2w": ("oasis3", {"cdr_highest": "0"}, 70_500), "FLAIR": ("adni", {"group": "CN"}, 91_100)}
+# 200 epochs of the scans of each sequence, two at a time.
+STEPS = {"T2w": 70_500, "FLAIR": 91_100}
 # Group of columns: its sequence, its source, and what is done to the scans.
 LOOKED_AT: dict[str, tuple[str, str, Change | None]] = {
     SUSCEPTIBILITY: ("T2w", "T2w with metal", None),
@@ -65,19 +66,7 @@ def fixed(source: str) -> Callable[[Method, Callable[[str], Cohort]], None]:
     return then
 
 
-CASES = [
-    Case(
-        f"{group}: {model}",
-        source,
-        change,
-        prepared=True,
-        against=f"normal {sequence}",
-        facts={"artefact": group, "model": model},
-        only=[f"{model}, {sequence}"],
-    )
-    for group, (sequence, source, change) in LOOKED_AT.items()
-    for model in MODELS
-]
+CASES = artefact_cases(LOOKED_AT, {sequence: f"healthy {sequence}, held out" for sequence in HEALTHY}, MODELS)
 STUDY = Study(
     name="itermask3d-table7",
     title="Fixed against adaptive threshold, real artefacts",
@@ -87,7 +76,7 @@ STUDY = Study(
             f"Itermask3D - adapt, {sequence}": Entrant(
                 "itermask3d", {"steps": steps}, fit=f"healthy {sequence}, to fit", score="mean_error"
             )
-            for sequence, (_, _, steps) in HEALTHY.items()
+            for sequence, steps in STEPS.items()
         },
         **{
             f"Itermask3D - fixed, {sequence}": Entrant(
@@ -102,37 +91,12 @@ STUDY = Study(
     sources={
         **{
             f"healthy {sequence}, {use}": Source(name, sequence, part(index, 25, 25, skull=True, facts=facts))
-            for sequence, (name, facts, _) in HEALTHY.items()
+            for sequence, (_, name, facts) in HEALTHY.items()
             for index, use in enumerate(("held out", "for tau", "to fit"))
         },
-        "T2w with metal": Source(
-            sequence="T2w",
-            title="T2w scans with susceptibility artefacts",
-            variable="SUSCEPTIBILITY",
-            offered="nowhere: private to the authors; take T2w scans of your own with metal in or near the head",
-            layout="BIDS, sub-01/anat/sub-01_T2w.nii.gz",
-            part=robex,
-        ),
-        "ADNI FLAIR, failed strips": Source(
-            sequence="FLAIR",
-            title="ADNI FLAIR with failed brain masks",
-            variable="ADNI_FAILED_STRIPS",
-            offered="made from ADNI (https://ida.loni.usc.edu), as the docstring of itermask3d_table2.py says",
-            layout="BIDS, each scan with its failed brain mask",
-        ),
+        **real_artefacts("the docstring of itermask3d_table2.py"),
     },
-    cases=[
-        *(
-            Case(
-                f"normal {sequence}",
-                f"healthy {sequence}, held out",
-                anomalous=False,
-                only=[f"{model}, {sequence}" for model in MODELS],
-            )
-            for sequence in HEALTHY
-        ),
-        *CASES,
-    ],
+    cases=CASES,
     measures=(),
     tables=[
         Table(
@@ -141,7 +105,7 @@ STUDY = Study(
             METRICS,
             rows=("model",),
             across=("artefact",),
-            cases=[case.name for case in CASES],
+            cases=[case.name for case in CASES if case.against],
             expected=EXPECTED,
         )
     ],

@@ -21,18 +21,10 @@ Expected
 
 from __future__ import annotations
 
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
-from anomri.study.changes import artefact
-from anomri.study.papers import expected, part
+from anomri.study import Entrant, Plot, Study, Table
+from anomri.study.papers import expected
+from anomri.study.papers.itermask import FIT, RATES, STEPS, healthy, synthetic_cases
 
-METRICS = (
-    "AUROC",
-    "AUPRC",
-    "FPR80 (published code)",
-    "FPR90 (published code)",
-    "FNR80 (published code)",
-    "FNR90 (published code)",
-)
 AS_SAID = tuple(f"{rate} (v1, normal is positive)" for rate in ("FPR80", "FPR90", "FNR80", "FNR90"))
 ARTEFACTS = {
     "Gaussian noise": "gaussian_noise",
@@ -93,41 +85,29 @@ PRINTED = {
     },
 }
 
-EXPECTED = expected(PRINTED, METRICS)
+EXPECTED = expected(PRINTED, RATES)
 
 
-FIT = "ADNI FLAIR, to fit"
 STUDY = Study(
     name="itermask3d-v1-table1",
     title="Synthetic artefacts in 3D scans, as in the first version",
     paper="Liang et al., IterMask3D, first version, Table 1",
     entrants={
-        "AE": Entrant("ae", fit=FIT),
-        "DDPM": Entrant("ddpm", fit=FIT),
-        "Auto DDPM": Entrant("autoddpm", fit=FIT),
-        "Cycl. Unet": Entrant("cyclic_unet", fit=FIT),
-        "DAE": Entrant("dae", {"noise": 3.0}, fit=FIT),
-        "IterMask3D": Entrant("itermask3d", {"steps": 93_600}, fit=FIT, preset={"k": 2.0}),
+        "AE": Entrant("ae", fit=FIT["FLAIR"]),
+        "DDPM": Entrant("ddpm", fit=FIT["FLAIR"]),
+        "Auto DDPM": Entrant("autoddpm", fit=FIT["FLAIR"]),
+        "Cycl. Unet": Entrant("cyclic_unet", fit=FIT["FLAIR"]),
+        "DAE": Entrant("dae", {"noise": 3.0}, fit=FIT["FLAIR"]),
+        "IterMask3D": Entrant("itermask3d", {"steps": STEPS["FLAIR"]}, fit=FIT["FLAIR"], preset={"k": 2.0}),
     },
-    sources={
-        FIT: Source("adni", "FLAIR", part(1, 25, skull=True, facts={"group": "CN"})),
-        "ADNI FLAIR, held out": Source("adni", "FLAIR", part(0, 25, skull=True, facts={"group": "CN"})),
-        "OASIS-3 T2w, held out": Source("oasis3", "T2w", part(0, 25, skull=True, facts={"cdr_highest": "0"})),
-    },
-    cases=[
-        Case("normal", "ADNI FLAIR, held out", anomalous=False),
-        Case("different MRI sequence (T2)", "OASIS-3 T2w, held out", against="normal"),
-        *(
-            Case(name, "ADNI FLAIR, held out", artefact(kind), prepared=True, against="normal")
-            for name, kind in ARTEFACTS.items()
-        ),
-    ],
+    sources={**healthy("FLAIR", "to fit", "held out"), **healthy("T2w", "held out")},
+    cases=synthetic_cases(ARTEFACTS),
     measures=("healthy",),
     tables=[
         Table(
             "table1",
             "Synthetic artefacts (IterMask3D v1, Table 1)",
-            METRICS,
+            RATES,
             cases=list(PRINTED),
             expected=EXPECTED,
             note="The paper does not say which of DAE's two noise levels this is; 3 SD is its tuned one.",

@@ -26,12 +26,11 @@ Expected
 
 from __future__ import annotations
 
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
-from anomri.study.papers import largest_slice, part
+from anomri.study import Case, Entrant, Plot, Study, Table
+from anomri.study.papers.itermask import SEQUENCES, brats, fitted, healthy, largest_slice
 
 RADII = (5, 10, 15, 20, 25, 30)
-SEQUENCES = {"FLAIR": "FLAIR", "T1CE": "T1ce", "T2": "T2w", "T1": "T1w"}
-FIT, THREE_D = "ADNI FLAIR, to fit", "FLAIR, 3D"
+THREE_D = "FLAIR, 3D"
 
 
 STUDY = Study(
@@ -45,16 +44,13 @@ STUDY = Study(
             for radius in RADII
         },
         **{
-            f"r {radius}, {THREE_D}": Entrant(
-                "itermask3d", {"refine": False, "whole_brain": 1.0, "cutoff": radius / 192, "steps": 93_600}, fit=FIT
+            f"r {radius}, {THREE_D}": fitted(
+                "itermask3d", {"refine": False, "whole_brain": 1.0, "cutoff": radius / 192}, "FLAIR"
             )
             for radius in RADII
         },
     },
-    sources={
-        FIT: Source("adni", "FLAIR", part(1, 25, skull=True, facts={"group": "CN"})),
-        **{f"BraTS {sequence}": Source("brats2021", name, part(0, 139)) for sequence, name in SEQUENCES.items()},
-    },
+    sources={**healthy("FLAIR", "to fit"), **brats()},
     cases=[
         Case(
             f"{column}, r {radius}",

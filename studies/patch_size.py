@@ -1,15 +1,10 @@
 """pDDPM, Fig. 3 and 6 (left): the size of the patch.
 
 Data
-    $IXI         T2w: to fit, to validate and to test on
-    $BRATS2021   T2w: tumours
-    $MSLUB       T2w: multiple sclerosis
+    $IXI, $BRATS2021, $MSLUB   as in pddpm.py
 
 Split
-    IXI's T2w come with a skull: ROBEX takes it off (`pip install 'anomri[strip]'`), the papers used HD-BET. IXI: 358
-    subjects to fit on, 44 to validate on, the rest to test on. BraTS 2021 and MSLUB: 100 and 10 labelled scans to
-    validate on, the rest to test on. All drawn by our seed: the published lists of IXI have 7 to 9 of their test
-    subjects among those to fit on. The paper prints means over five folds; this is one.
+    As in pddpm.py.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/patch_size.py --out OUT --data IXI=/data/IXI --data BRATS2021=/data/BraTS2021 \\
@@ -23,12 +18,12 @@ Expected
 
 from __future__ import annotations
 
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
-from anomri.study.papers import part
+from anomri.study import Case, Entrant, Plot, Study, Table
+from anomri.study.papers.behrendt import ixi, labelled
 
 SIZES = (24, 36, 48, 60, 72, 84, 96)
-# Data set, and how many labelled scans it has to validate on.
-DATA = {"BraTS21": ("brats2021", 100), "MSLUB": ("mslub", 10)}
+# Data set, sequence, and how many labelled scans it has to validate on.
+DATA = {"BraTS21": ("brats2021", "T2w", 100), "MSLUB": ("mslub", "T2w", 10)}
 
 
 CASES = [
@@ -58,15 +53,8 @@ STUDY = Study(
         for size in SIZES
     },
     sources={
-        **{
-            f"IXI, {use}": Source("ixi", "T2w", part(index, 358, 44, skull=True))
-            for index, use in enumerate(("to fit", "to validate"))
-        },
-        **{
-            f"{data}, {use}": Source(name, "T2w", part(index, n))
-            for data, (name, n) in DATA.items()
-            for index, use in enumerate(("validation", "test"))
-        },
+        **{f"IXI, {use}": ixi("T2w", use) for use in ("to fit", "to validate")},
+        **labelled(DATA, "validation", "test"),
     },
     cases=CASES,
     measures=("oracle", "voxel"),

@@ -23,16 +23,15 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
-
-from anomri.study import Case, Entrant, Source, Study, Table
-from anomri.study.papers import expected, part
+from anomri.study import Case, Entrant, Study, Table
+from anomri.study.papers import Models, expected
+from anomri.study.papers.behrendt import ixi, labelled
 
 METRICS = ("dice_labelled_validation", "voxel_auprc")
-# Data set, and how many labelled scans it has to validate on.
-DATA = {"BraTS21": ("brats2021", 100), "MSLUB": ("mslub", 10)}
+# Data set, sequence, and how many labelled scans it has to validate on.
+DATA = {"BraTS21": ("brats2021", "T2w", 100), "MSLUB": ("mslub", "T2w", 10)}
 # Method and arguments of each line.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+MODELS: Models = {
     "Thresh": ("threshold", {}),
     "AE": ("ae", {}),
     "VAE": ("vae", {"beta": 0.001}),
@@ -96,15 +95,8 @@ STUDY = Study(
         for model, (method, arguments) in MODELS.items()
     },
     sources={
-        **{
-            f"IXI, {use}": Source("ixi", "T2w", part(index, 358, 44, skull=True))
-            for index, use in enumerate(("to fit", "to validate", "test"))
-        },
-        **{
-            f"{data}, {use}": Source(name, "T2w", part(index, n))
-            for data, (name, n) in DATA.items()
-            for index, use in enumerate(("validation", "test"))
-        },
+        **{f"IXI, {use}": ixi("T2w", use) for use in ("to fit", "to validate", "test")},
+        **labelled(DATA, "validation", "test"),
     },
     cases=[
         Case("IXI", "IXI, test", anomalous=False),

@@ -26,16 +26,14 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
-
 from anomri.study import Case, Entrant, Source, Study, Table
-from anomri.study.papers import expected, part
+from anomri.study.papers import Models, expected, part
+from anomri.study.papers.behrendt import ENSEMBLE, ixi
 
 METRICS = ("dice_best_scan_oracle", "voxel_auprc")
-ENSEMBLE = (250, 500, 750)
 # Method and arguments of each line; of SADM's own: where its anomalies come from, whether it sees the residual, whether the
 # reconstruction's map counts.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+MODELS: Models = {
     "AE": ("ae", {"latent": 128}),
     "VAE": ("vae", {"latent": 128, "beta": 0.001}),
     "DAE": ("dae", {}),
@@ -154,8 +152,7 @@ STUDY = Study(
     paper="Behrendt et al., Combining reconstruction-based unsupervised anomaly detection with supervised segmentation, MIDL 2024, Table 1",
     entrants={model: entrant(model) for model in MODELS},
     sources={
-        "IXI, to fit": Source("ixi", "T1w", part(0, 358, 44)),
-        "IXI, to validate": Source("ixi", "T1w", part(1, 358, 44)),
+        **{f"IXI, {use}": ixi("T1w", use) for use in ("to fit", "to validate")},
         "BRATS (real)": Source("brats2021", "T1w", part(1, 100)),
         "ATLAS (real)": Source("atlas2", "T1w", part(1, 66)),
         "DRAEM (synthetic)": Source(

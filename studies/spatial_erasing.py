@@ -25,19 +25,11 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
-
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
+from anomri.study import Case, Entrant, Plot, Study, Table
 from anomri.study.papers import expected, part
+from anomri.study.papers.behrendt import erasing, labelled, mixed_normals
 
 METRICS = ("dice_pooled_labelled_validation", "dice_labelled_validation", "voxel_auprc_pooled")
-MIXED_NORMALS = {
-    "sequence": "T1w",
-    "title": "MixedNormals",
-    "variable": "MIXED_NORMALS",
-    "offered": "nowhere: private to jung diagnostics GmbH; take healthy T1w scans of many scanners, more than 1807",
-    "layout": "BIDS, sub-01/anat/sub-01_T1w.nii.gz",
-}
 # Data set, sequence, and how many labelled scans it has to validate on.
 DATA = {
     "BraTS 2019": ("brats2019", "T1w", 133),
@@ -87,20 +79,6 @@ PRINTED = {
 EXPECTED = expected(PRINTED, METRICS)
 
 
-def entrant(model: str, **more: Any) -> Entrant:
-    """A line such as 3D-Half-Volume-n: dimensions, what is erased, and zeros (0) or noise (n) in its place."""
-    dims, *erased = model.split("-")
-    arguments: dict[str, Any] = {"latent": 128 if dims == "2D" else 512}
-    method = "vae" if dims == "2D" else "vae3d"
-    if erased != ["None"]:
-        fill = {"0": "zeros", "n": "noise"}[erased.pop()]
-        method, arguments = (
-            "spatial_erasing",
-            {**arguments, "dims": int(dims[0]), "erase": "-".join(erased).lower(), "fill": fill},
-        )
-    return Entrant(method, {**arguments, "lr": 1e-3, "batch": 32}, **more)
-
-
 CASES = [
     Case(
         data if use == "test" else f"{data}, validation",
@@ -116,8 +94,8 @@ STUDY = Study(
     title="2D and 3D VAEs with spatial erasing",
     paper="Bengs et al., Three-dimensional deep learning with spatial erasing, 2021, Tables 1 and 2; Behrendt's thesis, Table 4.1",
     entrants={
-        model: entrant(
-            model,
+        model: Entrant(
+            *erasing(model),
             fit="MixedNormals, to fit",
             validate="MixedNormals, to validate",
             calibrate="MixedNormals, to validate",
@@ -125,13 +103,9 @@ STUDY = Study(
         for model in PRINTED["BraTS 2019"]
     },
     sources={
-        "MixedNormals, to fit": Source(**MIXED_NORMALS, part=part(0, 1807)),
-        "MixedNormals, to validate": Source(**MIXED_NORMALS, part=part(1, 1807)),
-        **{
-            f"{data}, {use}": Source(name, sequence, part(index, n))
-            for data, (name, sequence, n) in DATA.items()
-            for index, use in enumerate(("validation", "test"))
-        },
+        "MixedNormals, to fit": mixed_normals(part(0, 1807)),
+        "MixedNormals, to validate": mixed_normals(part(1, 1807)),
+        **labelled(DATA, "validation", "test"),
     },
     cases=CASES,
     measures=("overlap", "oracle", "voxel"),

@@ -1,17 +1,10 @@
 """Diffusion models with ensembled structure-based anomaly scoring (SSIM-ens), Table 1.
 
 Data
-    $IXI         T1w and T2w: to fit and to validate on
-    $BRATS2021   T2w: tumours
-    $MSLUB       T2w: multiple sclerosis
-    $ATLAS2      T1w: stroke
-    $WMH         T1w: white matter hyperintensities
+    $IXI, $BRATS2021, $MSLUB, $ATLAS2, $WMH   as in cddpm.py
 
 Split
-    IXI's T2w come with a skull: ROBEX takes it off (`pip install 'anomri[strip]'`), the papers used HD-BET. IXI: 358
-    subjects to fit on, 44 to validate on, the rest to test on. BraTS 2021, MSLUB, ATLAS and WMH: 100, 10, 175 and 15
-    labelled scans to validate on, the rest to test on. All drawn by our seed: the published lists of IXI have 7 to 9 of
-    their test subjects among those to fit on. The thesis prints means over five folds; this is one.
+    As in cddpm.py.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/ssim_ens.py --out OUT --data IXI=/data/IXI --data BRATS2021=/data/BraTS2021 \\
@@ -25,21 +18,13 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
-
-from anomri.study import Case, Source, Study, Table
-from anomri.study.papers import expected, lines, part
+from anomri.study import Case, Study, Table
+from anomri.study.papers import Models, expected
+from anomri.study.papers.behrendt import LABELLED, ixi_to_fit, labelled, thesis_entrants
 
 METRICS = ("dice_labelled_validation",)
-# Data set, sequence, and how many labelled scans it has to validate on.
-DATA = {
-    "BraTS21 (T2)": ("brats2021", "T2w", 100),
-    "MSLUB (T2)": ("mslub", "T2w", 10),
-    "ATLAS (T1)": ("atlas2", "T1w", 175),
-    "WMH (T1)": ("wmh", "T1w", 15),
-}
 # Method and arguments of each line.
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+MODELS: Models = {
     "AE (l1)": ("ae", {"score": "l1"}),
     "AE (SSIM-ens)": ("ae", {"score": "ssim_ens"}),
     "DAE (l1)": ("dae", {"score": "l1"}),
@@ -95,7 +80,7 @@ CASES = [
         only=[f"{model}, {sequence}"],
         threshold_from=f"{data}, validation: {model}" if use == "test" else None,
     )
-    for data, (_, sequence, _) in DATA.items()
+    for data, (_, sequence, _) in LABELLED.items()
     for use in ("validation", "test")
     for model in MODELS
 ]
@@ -103,30 +88,8 @@ STUDY = Study(
     name="ssim-ens",
     title="Ensembled SSIM as the score",
     paper="Behrendt et al., Diffusion models with ensembled structure-based anomaly scoring, ISBI 2024, Table 1",
-    entrants={
-        name: entrant
-        for sequence in ("T1w", "T2w")
-        for name, entrant in lines(
-            MODELS,
-            sequence,
-            shares=SHARES,
-            fit=f"IXI {sequence}, to fit",
-            validate=f"IXI {sequence}, to validate",
-            calibrate=f"IXI {sequence}, to validate",
-        ).items()
-    },
-    sources={
-        **{
-            f"IXI {sequence}, {use}": Source("ixi", sequence, part(index, 358, 44, skull=sequence == "T2w"))
-            for sequence in ("T1w", "T2w")
-            for index, use in enumerate(("to fit", "to validate"))
-        },
-        **{
-            f"{data}, {use}": Source(name, sequence, part(index, n))
-            for data, (name, sequence, n) in DATA.items()
-            for index, use in enumerate(("validation", "test"))
-        },
-    },
+    entrants=thesis_entrants(MODELS, SHARES),
+    sources={**ixi_to_fit(), **labelled(LABELLED, "validation", "test")},
     cases=CASES,
     measures=("overlap", "oracle", "voxel"),
     tables=[

@@ -1,17 +1,10 @@
 """pDDPM, Fig. 3 and 6 (right); cDDPM, Fig. 6; Fig. 4.2 of the thesis: the noise level at test time.
 
 Data
-    $IXI         T1w and T2w: to fit and to validate on
-    $BRATS2021   T2w: tumours
-    $MSLUB       T2w: multiple sclerosis
-    $ATLAS2      T1w: stroke
-    $WMH         T1w: white matter hyperintensities
+    $IXI, $BRATS2021, $MSLUB, $ATLAS2, $WMH   as in cddpm.py
 
 Split
-    IXI's T2w come with a skull: ROBEX takes it off (`pip install 'anomri[strip]'`), the papers used HD-BET. IXI: 358
-    subjects to fit on, 44 to validate on, the rest to test on. BraTS 2021, MSLUB, ATLAS and WMH: 100, 10, 175 and 15
-    labelled scans to validate on, the rest to test on. All drawn by our seed: the published lists of IXI have 7 to 9 of
-    their test subjects among those to fit on. The thesis prints means over five folds; this is one.
+    As in cddpm.py.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/t_test.py --out OUT --data IXI=/data/IXI --data BRATS2021=/data/BraTS2021 \\
@@ -25,21 +18,13 @@ Expected
 
 from __future__ import annotations
 
-from typing import Any
-
-from anomri.study import Case, Plot, Source, Study, Table
-from anomri.study.papers import lines, part
+from anomri.study import Case, Plot, Study, Table
+from anomri.study.papers import Models
+from anomri.study.papers.behrendt import LABELLED, ixi_to_fit, labelled, thesis_entrants
 
 METRICS = ("dice_best_scan_oracle", "voxel_auprc")
 LEVELS = (100, 200, 300, 400, 500, 600, 700, 800, 900)
-# Data set, sequence, and how many labelled scans it has to validate on.
-DATA = {
-    "BraTS21 (T2)": ("brats2021", "T2w", 100),
-    "MSLUB (T2)": ("mslub", "T2w", 10),
-    "ATLAS (T1)": ("atlas2", "T1w", 175),
-    "WMH (T1)": ("wmh", "T1w", 15),
-}
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+METHODS: Models = {
     "DDPM": ("anoddpm", {}),
     "pDDPM": ("pddpm", {}),
     "cDDPM": ("cddpm", {"pretrained": True}),
@@ -64,25 +49,8 @@ STUDY = Study(
     name="t-test",
     title="The noise level at test time",
     paper="Behrendt's thesis, Fig. 4.2",
-    entrants={
-        name: entrant
-        for sequence in ("T1w", "T2w")
-        for name, entrant in lines(
-            MODELS,
-            sequence,
-            shares=SHARES,
-            fit=f"IXI {sequence}, to fit",
-            validate=f"IXI {sequence}, to validate",
-        ).items()
-    },
-    sources={
-        **{
-            f"IXI {sequence}, {use}": Source("ixi", sequence, part(index, 358, 44, skull=sequence == "T2w"))
-            for sequence in ("T1w", "T2w")
-            for index, use in enumerate(("to fit", "to validate"))
-        },
-        **{f"{data}, test": Source(name, sequence, part(1, n)) for data, (name, sequence, n) in DATA.items()},
-    },
+    entrants=thesis_entrants(MODELS, SHARES, calibrate=False),
+    sources={**ixi_to_fit(), **labelled(LABELLED, "test")},
     cases=[
         Case(
             f"{data}: {model}, t {level}",
@@ -90,7 +58,7 @@ STUDY = Study(
             facts={"data": data, "model": model, "t_test": level},
             only=[f"{model}, t {level}, {sequence}"],
         )
-        for data, (_, sequence, _) in DATA.items()
+        for data, (_, sequence, _) in LABELLED.items()
         for model in METHODS
         for level in LEVELS
     ],
@@ -120,6 +88,6 @@ STUDY = Study(
             by="model",
             cases=[f"{data}: {model}, t {level}" for model in METHODS for level in LEVELS],
         )
-        for data, (name, _, _) in DATA.items()
+        for data, (name, _, _) in LABELLED.items()
     ],
 )

@@ -1,14 +1,10 @@
 """Three-dimensional deep learning with spatial erasing, Fig. 5: the number of scans to fit on.
 
 Data
-    $MIXED_NORMALS   T1w of 2008 healthy subjects of 22 scanners: the authors' own, private. Any large set of healthy T1w scans of
-                     many scanners serves
-    $BRATS2019       T1w: tumours
-    $ATLAS1          T1w: stroke
+    $MIXED_NORMALS, $BRATS2019, $ATLAS1   as in spatial_erasing.py, T1w
 
 Split
-    1807 healthy scans to fit on, the rest (201) to validate on; the paper stratifies by scanner, this does not. BraTS
-    2019: 133 labelled scans to validate on, 202 to test on; ATLAS: 121 and 183. All drawn by our seed.
+    As in spatial_erasing.py.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/training_set_size.py --out OUT --data MIXED_NORMALS=/data/healthy \\
@@ -23,21 +19,14 @@ Expected
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from anomri.cohort import Cohort
 from anomri.study import Case, Entrant, Plot, Source, Study, Table
 from anomri.study.papers import part
+from anomri.study.papers.behrendt import erasing, mixed_normals
 
 MODELS = ("2D-None", "2D-Patch-n", "3D-None", "3D-Cube-n")
 PERCENT = (10, 20, 60, 100)
-MIXED_NORMALS = {
-    "sequence": "T1w",
-    "title": "MixedNormals",
-    "variable": "MIXED_NORMALS",
-    "offered": "nowhere: private to jung diagnostics GmbH; take healthy T1w scans of many scanners, more than 1807",
-    "layout": "BIDS, sub-01/anat/sub-01_T1w.nii.gz",
-}
 # Data set, and how many labelled scans it has to validate on.
 DATA = {"BraTS 2019": ("brats2019", 133), "ATLAS (Stroke)": ("atlas1", 121)}
 
@@ -51,32 +40,20 @@ def share(percent: int) -> Callable[[Cohort], Cohort]:
     return taken
 
 
-def entrant(model: str, **more: Any) -> Entrant:
-    """A line such as 3D-Half-Volume-n: dimensions, what is erased, and zeros (0) or noise (n) in its place."""
-    dims, *erased = model.split("-")
-    arguments: dict[str, Any] = {"latent": 128 if dims == "2D" else 512}
-    method = "vae" if dims == "2D" else "vae3d"
-    if erased != ["None"]:
-        fill = {"0": "zeros", "n": "noise"}[erased.pop()]
-        method, arguments = (
-            "spatial_erasing",
-            {**arguments, "dims": int(dims[0]), "erase": "-".join(erased).lower(), "fill": fill},
-        )
-    return Entrant(method, {**arguments, "lr": 1e-3, "batch": 32}, **more)
-
-
 STUDY = Study(
     name="training-set-size",
     title="The number of scans to fit on",
     paper="Bengs et al., Three-dimensional deep learning with spatial erasing, 2021, Fig. 5",
     entrants={
-        f"{model}, {percent} %": entrant(model, fit=f"MixedNormals, {percent} %", validate="MixedNormals, to validate")
+        f"{model}, {percent} %": Entrant(
+            *erasing(model), fit=f"MixedNormals, {percent} %", validate="MixedNormals, to validate"
+        )
         for model in MODELS
         for percent in PERCENT
     },
     sources={
-        **{f"MixedNormals, {percent} %": Source(**MIXED_NORMALS, part=share(percent)) for percent in PERCENT},
-        "MixedNormals, to validate": Source(**MIXED_NORMALS, part=part(1, 1807)),
+        **{f"MixedNormals, {percent} %": mixed_normals(share(percent)) for percent in PERCENT},
+        "MixedNormals, to validate": mixed_normals(part(1, 1807)),
         **{data: Source(name, "T1w", part(1, n)) for data, (name, n) in DATA.items()},
     },
     cases=[

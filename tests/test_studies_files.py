@@ -479,15 +479,6 @@ def test_the_ablations_of_table_5() -> None:
     assert entrants["frequency masking only, 2D"].set == {"refine": False}
 
 
-def test_erasing_is_read_from_its_name() -> None:
-    entrants = study("spatial_erasing").entrants
-    assert entrants["2D-None"].method == "vae"
-    assert (entrants["3D-None"].method, entrants["3D-None"].arguments["latent"]) == ("vae3d", 512)
-    half = entrants["3D-Half-Volume-n"].arguments
-    assert (half["dims"], half["erase"], half["fill"]) == (3, "half-volume", "noise")
-    assert entrants["2D-Patch-0"].arguments["fill"] == "zeros"
-
-
 def test_tables_without_printed_numbers_say_nothing_of_the_paper() -> None:
     empty: list[Table] = [t for name in ("patch_size", "training_set_size") for t in study(name).tables]
     assert not any(t.expected for t in empty)

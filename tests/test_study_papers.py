@@ -1,4 +1,5 @@
-"""What the studies of papers share: parts that do not overlap, the slice of a 2D test, lines that share weights, printed numbers."""
+"""What the studies of papers share: parts that do not overlap, the slice of a 2D test, lines that share weights, printed numbers; and
+protocols whose entrants, sources and cases fit together."""
 
 from __future__ import annotations
 
@@ -12,8 +13,36 @@ from anomri.cohort import Cohort, Entry
 from anomri.errors import BadCall, BadInput
 from anomri.preprocess import describe
 from anomri.scan import Scan
-from anomri.study import Entrant
-from anomri.study.papers import expected, largest_slice, lines, part, robex
+from anomri.study import Case, Entrant, Study
+from anomri.study.changes import artefact
+from anomri.study.papers import expected, lines, part, robex
+from anomri.study.papers.behrendt import (
+    LABELLED,
+    erasing,
+    ixi,
+    ixi_to_fit,
+    labelled,
+    mixed_normals,
+    thesis_cases,
+    thesis_entrants,
+)
+from anomri.study.papers.itermask import (
+    BEST_THRESHOLD,
+    FIT,
+    HELD_OUT,
+    SEQUENCES,
+    artefact_cases,
+    best_threshold_table,
+    brats,
+    fitted,
+    grey_table,
+    healthy,
+    largest_slice,
+    real_artefacts,
+    slice_cases,
+    slice_entrants,
+    synthetic_cases,
+)
 from conftest import grid, phantom
 
 GROUPS = ("CN", "AD", "CN")
@@ -151,3 +180,201 @@ def test_printed_numbers_are_found_by_line_group_and_metric():
     assert expected(printed, (None, None, "ssim"))["DAE", "BraTS", "ssim"] == 0.0
     with pytest.raises(ValueError, match="argument 2 is"):
         expected(printed, ("dice", "voxel_auroc"))
+
+
+def fits_together(entrants, sources, cases) -> Study:
+    """A study of these, which raises where a name is of nothing, and cases that share no line of a table."""
+    study = Study("one", "One", "a paper", entrants, sources, cases, measures=(), tables=())
+    told = [(*case.facts.values(), case.name if not case.facts else "") for case in cases]
+    assert len(set(told)) == len(told)
+    for case in cases:
+        for name in case.only or ():
+            fit = entrants[study.weights_of(name)].fit
+            assert fit is None or sources[fit].sequence == sources[case.source].sequence
+        if case.against:
+            assert sources[study.case(case.against).source].sequence == sources[case.source].sequence
+    return study
+
+
+def subjects(source, n: int = 600) -> set[str]:
+    """Those of a source, of people of whom one in three is healthy by no table."""
+    facts = [{"group": GROUPS[i % 3], "cdr_highest": "0" if i % 3 != 1 else "0.5"} for i in range(n)]
+    cohort = Cohort([Entry(f"sub-{i:03d}", {}, facts=fact) for i, fact in enumerate(facts)])
+    return set(source.part(cohort).subjects)
+
+
+def test_tumours_are_of_the_same_139_subjects_in_every_sequence():
+    sources = brats()
+    assert {name: source.sequence for name, source in sources.items()} == {
+        "BraTS FLAIR": "FLAIR",
+        "BraTS T1CE": "T1ce",
+        "BraTS T2": "T2w",
+        "BraTS T1": "T1w",
+    }
+    first, *others = (subjects(source) for source in sources.values())
+    assert len(first) == 139
+    assert all(other == first for other in others)
+    assert list(brats("T2", "FLAIR")) == ["BraTS T2", "BraTS FLAIR"]
+
+
+def test_slices_are_looked_at_by_the_entrant_of_their_sequence():
+    cases, entrants = slice_cases(MODELS), slice_entrants(MODELS, {"more": "plain"})
+    fits_together(entrants, brats(), cases)
+    assert len(cases) == len(entrants) == 3 * len(SEQUENCES)
+    assert cases[4] == Case(
+        "BraTS T1CE: more",
+        "BraTS T1CE",
+        largest_slice,
+        facts={"sequence": "T1CE", "model": "more"},
+        only=["more, T1CE"],
+    )
+    assert entrants["more, T1CE"].shares == "plain, T1CE"
+    assert {entrant.fit for entrant in entrants.values()} == {None}
+
+
+PRINTED = {"all": {"DAE": (79.7, 79.1, 84.5), "-freq": (64.2, None, None)}, "small": {"DAE": (47.3, None, 1.0)}}
+
+
+def test_the_own_mask_stands_beside_an_oracles_numbers_and_nothing_is_expected_of_it():
+    table = best_threshold_table("white", "White", BEST_THRESHOLD, PRINTED, rows=("model",), across=("size",))
+    assert table.metrics == ("dice", "sensitivity", "precision", *BEST_THRESHOLD)
+    assert (table.name, table.title, table.rows, table.across) == ("white", "White", ("model",), ("size",))
+    assert table.expected == expected(PRINTED, BEST_THRESHOLD)
+    assert best_threshold_table("a", "A", BEST_THRESHOLD, PRINTED).rows == ("entrant",)
+
+
+def test_of_grey_cells_only_dice_is_expected():
+    table = grey_table(PRINTED, across=("size",), cases=["all"], entrants=["DAE"])
+    assert (table.rows, table.across, table.cases, table.entrants) == (("entrant",), ("size",), ["all"], ["DAE"])
+    assert table.metrics == ("dice_best_scan_oracle",)
+    assert table.expected == {
+        ("DAE", "all", "dice_best_scan_oracle"): 79.7,
+        ("-freq", "all", "dice_best_scan_oracle"): 64.2,
+        ("DAE", "small", "dice_best_scan_oracle"): 47.3,
+    }
+
+
+@pytest.mark.parametrize(("sequence", "name"), [("FLAIR", "adni"), ("T2w", "oasis3")])
+def test_of_healthy_subjects_25_are_held_out(sequence, name):
+    sources = healthy(sequence, "to fit", "held out")
+    assert list(sources) == [FIT[sequence], HELD_OUT[sequence]]
+    assert {(source.dataset, source.sequence) for source in sources.values()} == {(name, sequence)}
+    to_fit, held_out = (subjects(source) for source in sources.values())
+    assert (len(to_fit), len(held_out), len(to_fit & held_out)) == (375, 25, 0)
+    assert list(healthy(sequence, "held out")) == [HELD_OUT[sequence]]
+    everyone = Cohort([Entry(f"sub-{i:02d}", {}, facts={"group": "CN", "cdr_highest": "0"}) for i in range(30)])
+    for source in sources.values():
+        assert describe(source.part(everyone).steps) == ["reorient()", "extract(how='robex')"]
+
+
+def test_itermask3d_is_fitted_for_its_steps():
+    assert fitted("itermask3d", {"refine": False}, "FLAIR") == Entrant(
+        "itermask3d", {"refine": False, "steps": 93_600}, fit="ADNI FLAIR, to fit"
+    )
+    assert fitted("itermask3d", {}, "T2w", score="mean_error").arguments == {"steps": 73_000}
+    assert fitted("dae", {"noise": 1.2}, "T2w", score="mean_error") == Entrant(
+        "dae", {"noise": 1.2}, fit="OASIS-3 T2w, to fit", score="mean_error"
+    )
+
+
+def test_artefacts_are_put_into_the_normal_scans():
+    cases = synthetic_cases({"Ghosts": "ghosting", "zipper": "zipper"})
+    entrants = {"AE": fitted("ae", {}, "FLAIR")}
+    Study(
+        "one", "One", "a paper", entrants,
+        {**healthy("FLAIR", "to fit", "held out"), **healthy("T2w", "held out")},
+        cases, measures=(), tables=(),
+    )  # fmt: skip
+    normal, other, ghosts, _ = cases
+    assert (normal.anomalous, normal.against, normal.change) == (False, None, None)
+    assert (other.source, other.against) == (HELD_OUT["T2w"], "normal")
+    assert ghosts == Case("Ghosts", normal.source, artefact("ghosting"), prepared=True, against="normal")
+
+
+def test_real_artefacts_have_controls_of_their_sequence():
+    groups = {
+        "metal": ("T2w", "T2w with metal", None),
+        "strips": ("FLAIR", "ADNI FLAIR, failed strips", None),
+        "zipper": ("FLAIR", HELD_OUT["FLAIR"], artefact("zipper")),
+    }
+    entrants = {f"{model}, {sequence}": fitted(model, {}, sequence) for model in ("ae", "dae") for sequence in FIT}
+    sources = {
+        **healthy("T2w", "to fit", "held out"),
+        **healthy("FLAIR", "to fit", "held out"),
+        **real_artefacts("this test"),
+    }
+    cases = artefact_cases(groups, HELD_OUT, ["ae", "dae"])
+    fits_together(entrants, sources, cases)
+    controls, changed = cases[:2], cases[2:]
+    assert [(c.name, c.anomalous, c.only) for c in controls] == [
+        ("normal T2w", False, ["ae, T2w", "dae, T2w"]),
+        ("normal FLAIR", False, ["ae, FLAIR", "dae, FLAIR"]),
+    ]
+    assert len(changed) == 3 * 2
+    assert changed[-1] == Case(
+        "zipper: dae",
+        HELD_OUT["FLAIR"],
+        artefact("zipper"),
+        prepared=True,
+        against="normal FLAIR",
+        facts={"artefact": "zipper", "model": "dae"},
+        only=["dae, FLAIR"],
+    )
+    assert sources["ADNI FLAIR, failed strips"].offered.endswith("as this test says")
+    # Stripped already, and failed.
+    assert (sources["T2w with metal"].part, sources["ADNI FLAIR, failed strips"].part) == (robex, None)
+
+
+def test_ixi_is_split_in_three():
+    parts = [subjects(ixi("T1w", use)) for use in ("to fit", "to validate", "test")]
+    assert [len(p) for p in parts] == [358, 44, 600 - 402]
+    assert len(set().union(*parts)) == 600
+    assert ixi("T1w", "test").part(people(403)).steps == ()
+    assert describe(ixi("T2w", "test").part(people(403)).steps) == ["reorient()", "extract(how='robex')"]
+
+
+def test_labelled_scans_are_for_validation_or_for_the_test():
+    sources = labelled({"Sclerosis": ("mslub", "T2w", 10)}, "validation", "test")
+    assert list(sources) == ["Sclerosis, validation", "Sclerosis, test"]
+    validation, test = (subjects(source, 30) for source in sources.values())
+    assert (len(validation), len(test), len(validation & test)) == (10, 20, 0)
+    assert list(labelled(LABELLED, "test")) == [f"{data}, test" for data in LABELLED]
+
+
+def test_a_table_of_the_thesis_fits_together():
+    entrants, cases = thesis_entrants(MODELS, {"more": "plain"}), thesis_cases(MODELS)
+    fits_together(entrants, {**ixi_to_fit(), **labelled(LABELLED, "test")}, cases)
+    assert entrants["plain, T2w"] == Entrant(
+        *MODELS["plain"], fit="IXI T2w, to fit", validate="IXI T2w, to validate", calibrate="IXI T2w, to validate"
+    )
+    assert (entrants["more, T1w"].shares, entrants["more, T1w"].calibrate) == ("plain, T1w", "IXI T1w, to validate")
+    assert {entrant.calibrate for entrant in thesis_entrants(MODELS, {}, calibrate=False).values()} == {None}
+    assert [case.name for case in cases] == [f"{data}: {model}" for data in LABELLED for model in MODELS]
+    assert cases[-1] == Case(
+        "WMH (T1): other", "WMH (T1), test", facts={"data": "WMH (T1)", "model": "other"}, only=["other, T1w"]
+    )
+
+
+def test_erasing_is_told_by_the_name_of_a_line():
+    assert erasing("2D-None") == ("vae", {"latent": 128, "lr": 1e-3, "batch": 32})
+    assert erasing("3D-None") == ("vae3d", {"latent": 512, "lr": 1e-3, "batch": 32})
+    method, arguments = erasing("2D-Multi-Patch-0")
+    assert method == "spatial_erasing"
+    assert arguments == {
+        "latent": 128,
+        "dims": 2,
+        "erase": "multi-patch",
+        "fill": "zeros",
+        "lr": 1e-3,
+        "batch": 32,
+    }
+    assert erasing("3D-Cube-n")[1]["fill"] == "noise"
+    with pytest.raises(KeyError):
+        erasing("3D-Cube-x")
+
+
+def test_private_scans_say_what_can_stand_in():
+    source = mixed_normals(part(0, 20))
+    assert len(subjects(source)) == 20
+    assert source.variable == "MIXED_NORMALS"
+    assert "more than 1807" in source.missing()

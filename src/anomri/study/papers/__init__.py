@@ -1,4 +1,4 @@
-"""What the studies of papers share: parts of cohorts, the slice of a 2D test, a table's lines, printed numbers."""
+"""What the studies of papers share: parts of cohorts, a table's lines, printed numbers; and a module for each group's protocol."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import torch
-
 from anomri.cohort import Cohort
-from anomri.errors import BadInput
 from anomri.preprocess import brain, space
-from anomri.scan import Scan
 from anomri.study.plan import Entrant
+
+Models = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""A table's lines: of each its method and arguments."""
+Printed = Mapping[str, Mapping[str, Sequence[float | None]]]
+"""A table's numbers: group of columns to line to values; None where nothing was printed."""
 
 
 def robex(cohort: Cohort) -> Cohort:
@@ -45,23 +46,8 @@ def part(
     return taken
 
 
-def largest_slice(scan: Scan, rng: torch.Generator) -> Scan:
-    """Of the axial slices 70 to 89 of BraTS' grid the one with the most lesion, alone (IterMask2's test).
-
-    Raises `BadInput` where there is no lesion mask, or the grid has no such slices.
-    """
-    if scan.lesion is None:
-        raise BadInput(f"scan '{scan.id}' has no lesion mask; the slice is chosen by it")
-    if scan.grid.shape[2] < 90:
-        raise BadInput(
-            f"scan '{scan.id}' has {scan.grid.shape[2]} axial slices, the slice is one of 70 to 89; give it as BraTS has it (155 slices)"
-        )
-    k = 70 + int(scan.lesion[:, :, 70:90].sum(axis=(0, 1)).argmax())
-    return space.crop_slices(scan, bottom=k, top=scan.grid.shape[2] - k - 1)
-
-
 def lines(
-    models: Mapping[str, tuple[str, Mapping[str, Any]]],
+    models: Models,
     group: str,
     *,
     shares: Mapping[str, str] = {},
@@ -89,14 +75,11 @@ def lines(
     return found
 
 
-def expected(
-    printed: Mapping[str, Mapping[str, Sequence[float | None]]], metrics: Sequence[str | None]
-) -> dict[tuple[str, str, str], float]:
+def expected(printed: Printed, metrics: Sequence[str | None]) -> dict[tuple[str, str, str], float]:
     """Printed numbers as a `Table` expects them: (line, group, metric) to value.
 
     Parameters
     ----------
-    printed : group to line to values; None where nothing was printed
     metrics : what the values are; None for one that no metric measures
     """
     return {
