@@ -337,6 +337,10 @@ def test_results_hold_no_place_of_the_machine(data, tmp_path):
     [
         ({"cases": [PLAIN, PLAIN]}, "two cases named 'plain'"),
         ({"cases": [replace(PLAIN, source="tests")]}, r"source in study 'tiny': 'tests'; known: healthy, test"),
+        (
+            {"cases": [PLAIN, replace(BALL, facts={"score": 1})]},
+            "case 'ball' has a fact 'score', which is a column of every row",
+        ),
         ({"cases": [replace(BALL, against="plane")]}, r"case in study 'tiny': 'plane'"),
         ({"cases": [PLAIN, replace(BALL, threshold_from="x")]}, r"case in study 'tiny': 'x'"),
         ({"cases": [replace(PLAIN, only=("Dark",))]}, r"entrant in study 'tiny': 'Dark'"),

@@ -72,7 +72,7 @@ def test_what_is_not_there_is_left_out(found):
     no_mask = Detection(found.scan, found.map, found.scores)
     assert set(measure(no_mask, MEASURES)[0]) == {
         "brain_ml", "mask_ml", "lesion_ml", "voxel_auroc", "voxel_auprc", "dice_best_scan_oracle", "threshold_best_scan_oracle",
-        "slice_auprc", "size_ml", "size_voxels"
+        "slice_auprc", "lesion_size_ml", "lesion_size_voxels"
     }  # fmt: skip
     no_truth = Detection(found.scan.with_(lesion=None), found.map, found.scores, found.mask, found.healthy)
     said, histogram = measure(no_truth, MEASURES)
@@ -88,5 +88,7 @@ def test_slices_and_sizes(found):
     hits = np.cumsum(ill[order])
     assert said["slice_auprc"] == pytest.approx((hits / np.arange(1, len(hits) + 1))[ill[order]].mean())
     ml = lesion.sum() * found.scan.voxel_ml
-    assert said["size_ml"] == ("small" if ml < 1 else "large" if ml > 10 else "medium")
-    assert said["size_voxels"] == ("small" if lesion.sum() < 200 else "large" if lesion.sum() > 800 else "medium")
+    assert said["lesion_size_ml"] == ("small" if ml < 1 else "large" if ml > 10 else "medium")
+    assert said["lesion_size_voxels"] == (
+        "small" if lesion.sum() < 200 else "large" if lesion.sum() > 800 else "medium"
+    )

@@ -117,11 +117,11 @@ def test_lower_is_better_for_distances_and_wrong_rates_only():
 def test_a_tables_lines_can_be_sizes_of_lesions():
     sizes = ("small", "large", "large", "none")
     rows = [
-        row("ball", f"s{i}", 5.0 + i, dice=d, size_ml=size)
+        row("ball", f"s{i}", 5.0 + i, dice=d, lesion_size_ml=size)
         for i, (d, size) in enumerate(zip((0.1, 0.5, 0.7, 1.0), sizes, strict=True))
     ]
     rows += [row("plain", f"s{i}", float(i)) for i in range(4)]
-    table = Table("t", "T", ("dice", "AUROC"), rows=("entrant", "size_ml"), across=(), cases=["ball"])
+    table = Table("t", "T", ("dice", "AUROC"), rows=("entrant", "lesion_size_ml"), across=(), cases=["ball"])
     found = {(r.line[1], r.metric): r for r in summarise(tiny(), table, rows, none)}
     assert list(dict.fromkeys(line for line, _ in found)) == ["small", "medium", "large"]
     assert [(found[size, "dice"].value, found[size, "dice"].n) for size in ("small", "medium", "large")] == [

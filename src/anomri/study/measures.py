@@ -65,7 +65,7 @@ def _slices(found: Detection, truth: Mask) -> Columns:
 def _size(found: Detection, truth: Mask) -> Columns:
     """How large the scan's lesions are together, in classes that tables can have lines for (`plan.SIZES`)."""
     said = lesions.scan_size(truth, found.scan.spacing)
-    return {name: said[name] for name in SIZES}
+    return {name: said[name.removeprefix("lesion_")] for name in SIZES}
 
 
 def _healthy(found: Detection) -> Columns:

@@ -26,7 +26,7 @@ Change = Callable[[Scan, torch.Generator], Scan]
 """What is done to a scan: an artefact, a lesion. Same scan and generator, same answer."""
 
 Cell = str | float | int | None
-SIZES = {"size_ml": ("small", "medium", "large"), "size_voxels": ("small", "medium", "large")}
+SIZES = {"lesion_size_ml": ("small", "medium", "large"), "lesion_size_voxels": ("small", "medium", "large")}
 """Columns that are measured on each scan and may still make a table's lines: the measure "size", by `metrics.lesion.scan_size`."""
 Row = dict[str, Any]
 
@@ -251,6 +251,9 @@ class Study:
             for name in names:
                 if name not in known:
                     raise unknown(f"{kind} in study '{self.name}':", str(name), known)
+        for case in self.cases:
+            for name in {"entrant", "case", "scan", "subject", "status", "message", "score", *SIZES} & set(case.facts):
+                raise BadCall(f"case '{case.name}' has a fact '{name}', which is a column of every row; rename it")
         # A column that no case has would put all methods into one line.
         facts = {"entrant", "case", *SIZES}.union(*(case.facts for case in self.cases))
         for table in self.tables:
