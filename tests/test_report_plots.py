@@ -363,3 +363,16 @@ def test_the_same_rows_give_the_same_svg_and_names_are_escaped():
     assert first == again
     assert first.startswith("<?xml")
     assert "<i>" not in first
+
+
+LONG = ("IterMask3D", "IterMask3D at a fixed threshold of healthy scans")
+
+
+@pytest.mark.parametrize("plot", EVERY, ids=lambda plot: plot["kind"])
+def test_long_names_leave_room_for_what_is_drawn(plot: Mapping[str, Any]):
+    of = study(LONG)
+    figure = drawn(rows=rows_of(of, 6), of=of, **plot, cases=["healthy", *SPIKES, *TUMOURS])
+    for axes in panels(figure):
+        box = axes.get_window_extent()
+        assert min(box.width, box.height) / figure.dpi > 1
+        assert axes.get_tightbbox().x1 <= figure.bbox.x1 + 1

@@ -241,7 +241,11 @@ def _rates(drawing: _Drawing) -> Figure:
         panels.setdefault(record.group[0] if entrants else record.line[0], []).append(record)
     if not panels:
         return nothing("No anomalous scans with controls to compare them with")
-    across, most = min(3, len(panels)), max(map(len, panels.values()))
+    labels = {id(r): _wrapped(drawing.name(r.line[-1]), _interval(r)) for records in panels.values() for r in records}
+    across, most = (
+        min(3, len(panels)),
+        max(sum(labels[id(r)].count("\n") + 1 for r in records) for records in panels.values()),
+    )
     down = math.ceil(len(panels) / across)
     figure, grid = canvas(2.35 * across + 0.05, (2.85 + 0.165 * most) * down, down, across)
     for axes, (panel, records) in zip(grid, panels.items(), strict=False):
@@ -250,7 +254,7 @@ def _rates(drawing: _Drawing) -> Figure:
             scores, truth, subjects = _scores(drawing, record.line[0], panel if entrants else None, record.line[-1])
             look = drawing.style(record.line[-1])
             _rate(axes, kind, scores, truth, subjects, look, len(records) <= BANDS)
-            axes.lines[-1].set_label(f"{drawing.name(record.line[-1])} {_interval(record)}")
+            axes.lines[-1].set_label(labels[id(record)])
             sizes.append((int(truth.sum()), int((~truth).sum())))
         _rate_axes(axes, kind, sizes)
         ill, healthy = ({pair[n] for pair in sizes} for n in (0, 1))
@@ -468,6 +472,11 @@ def _legend_below(axes: Axes, inches: float, **look: Any) -> None:
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
+
+
+def _wrapped(name: str, value: str, room: int = 30) -> str:
+    """A name and a value in as many lines as a panel's legend needs; the value is not broken."""
+    return textwrap.fill(f"{name} {value.replace(' ', chr(0xA0))}", room).replace(chr(0xA0), " ")
 
 
 def _interval(record: Record) -> str:
