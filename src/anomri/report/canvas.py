@@ -96,6 +96,16 @@ def legend(figure: Figure, keys: Sequence[Any]) -> None:
     )
 
 
+def legend_below(axes: Axes, inches: float, **look: Any) -> None:
+    """A legend so far below the axes that it clears the ticks and the axis' name, whatever the size of the axes."""
+    from matplotlib.transforms import ScaledTranslation
+
+    assert axes.figure is not None
+    down = axes.transAxes + ScaledTranslation(0, -inches, axes.figure.dpi_scale_trans)
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": down}
+    axes.legend(frameon=False, fontsize=SIZE - 1, borderaxespad=0, **place, **look)
+
+
 def axis_name(column: str, room: int = 34) -> str:
     """A column's name on an axis, in lines of `room` letters: with its unit, and "oracle" where labels of the scan found it."""
     if column in METRICS:

@@ -30,6 +30,7 @@ from anomri.report.canvas import (
     canvas,
     comparable,
     legend,
+    legend_below,
     limits,
     nothing,
     plain_log,
@@ -263,7 +264,7 @@ def _rates(drawing: _Drawing) -> Figure:
             f"{textwrap.shorten(said(panel), 34, placeholder='…')}\n{counted}", **{**TITLE, "fontsize": SIZE - 0.5}
         )
         look_of: dict[str, Any] = {"title": f"{metric} (%)", "title_fontsize": SIZE - 1, "handlelength": 1.8}
-        _legend_below(axes, 0.43, **look_of)
+        legend_below(axes, 0.43, **look_of)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     return figure
@@ -455,20 +456,10 @@ def _scatter(drawing: _Drawing) -> Figure:
         axes.set(xlabel=axis_name(plot.x), ylabel=axis_name(plot.y))
         limits(axes, plot.y, [y for _, _, y in dots])
         axes.set_title(panel or "", **TITLE)
-        _legend_below(axes, 0.4)
+        legend_below(axes, 0.4)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     return figure
-
-
-def _legend_below(axes: Axes, inches: float, **look: Any) -> None:
-    """A legend so far below the axes that it clears the ticks and the axis' name, whatever the size of the axes."""
-    from matplotlib.transforms import ScaledTranslation
-
-    assert axes.figure is not None
-    down = axes.transAxes + ScaledTranslation(0, -inches, axes.figure.dpi_scale_trans)
-    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": down}
-    axes.legend(frameon=False, fontsize=SIZE - 1, borderaxespad=0, **place, **look)
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
