@@ -1,9 +1,9 @@
-# The two commands: `make demo` and `make test`. Both make .venv and install into it what they need, once.
+# The commands: `make demo`, `make test` and `make bench`. All make .venv and install into it what they need, once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/anomri demo --out demo
@@ -21,6 +21,10 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Every speed that is promised, against a peer or a limit; some only: make bench NAMES="masks metrics"
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/all.py $(NAMES)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "anomri needs Python 3.11 or newer; name one with 'make PYTHON=python3.12 ...'" >&2; exit 1; }

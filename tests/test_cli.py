@@ -160,6 +160,8 @@ BAD_CALLS: dict[str, tuple[str, str]] = {
     "fit itermask3d --cohort . --out m --split none.tsv": ("none.tsv", "missing split"),
     "fit itermask3d --cohort . --out m --split odd.tsv": ("columns id and split", "odd split"),
     "fit itermask3d --cohort . --out m --device abacus": ("device 'abacus'", "fit device"),
+    "detect good.nii.gz --jobs 0": ("'--jobs'", "no jobs"),
+    "preprocess good.nii.gz --jobs none": ("'--jobs'", "jobs without a number"),
     "preprocess good.nii.gz --preset none": ("known: behrendt, itermask3d", "unknown preset"),
     "preprocess good.nii.gz --preset behrendt --spacing 2": ("does not take", "preset argument"),
     "report empty": ("holds no results", "no results"),
@@ -303,7 +305,8 @@ def test_a_cohort_goes_on(ask, tmp_path):
     shown = json.loads(out)
     assert [row["status"] for row in shown["scans"]] == ["done", "failed", "failed", "failed", "failed", "done"]
     errors = [line for line in err if line.startswith("anomri: ")]
-    assert [line.split(":")[1].strip() for line in errors] == ["empty", "text", "nan", "none"]
+    # Told as they end; the next scans are read while one is looked at.
+    assert sorted(line.split(":")[1].strip() for line in errors) == ["empty", "nan", "none", "text"]
     rows = {row["id"]: row for row in files.read_table(tmp_path / "r/group_T1w.tsv")}
     assert rows["one"]["status"] == rows["two"]["status"] == "done"
     assert "no such file" in rows["none"]["message"]
@@ -424,6 +427,22 @@ def test_shards_are_gathered_by_report(ask, tmp_path):
     assert "--images" in err[0]
     assert ask("report", "r", "--pages", "--images", ".", "-q") == (0, "", [])
     assert len(list((tmp_path / "r").glob("sub-s*.html"))) == 3
+
+
+def test_jobs_change_nothing_but_the_time(ask, tmp_path):
+    (tmp_path / "cohort.csv").write_text("id,T1w\n" + "".join(f"s{k},good.nii.gz\n" for k in range(3)))
+    for jobs in ("1", "2"):
+        words = ("--cohort", "cohort.csv", "--model", "model", "--out", f"r{jobs}", "--jobs", jobs, "-q")
+        assert ask("detect", *words) == (0, "", [])
+        words = ("--cohort", "cohort.csv", "--spacing", MM, "--out", f"p{jobs}", "-j", jobs, "-q")
+        assert ask("preprocess", *words) == (0, "", [])
+        rows = files.read_table(tmp_path / f"r{jobs}/group_T1w.tsv")
+        assert [(row["id"], row["status"]) for row in rows] == [(f"s{k}", "done") for k in range(3)]
+    for kind in ("r", "p"):
+        one, two = (tree(tmp_path / f"{kind}{jobs}") for jobs in ("1", "2"))
+        assert one.keys() == two.keys()
+        # Fewer threads a scan may change a map's last digits, preprocessing's not.
+        assert all(two[name] == content for name, content in one.items() if "preproc_T1w.nii" in name)
 
 
 def test_preprocess_then_fit_on_the_folder_then_calibrate(ask, tmp_path):

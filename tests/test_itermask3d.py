@@ -3,176 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from anomri.cohort import Cohort
 from anomri.corruptions.frequency import high_pass
 from anomri.errors import BadCall, BadInput
 from anomri.methods import itermask3d
-from anomri.methods.itermask3d import IterMask3D
+from anomri.methods.itermask3d import SCHEDULES, IterMask3D
 from anomri.preprocess.space import box
-from anomri.scan import Finding, Scan
-from anomri.scoring.thresholds import bend, stop
 from anomri.train import Job, Trained, generator
-from helpers import ellipsoid, phantom, phantoms
+from helpers import phantom, phantoms
+from painter import BRAIN, FIXED, LESION, SHAPE, Error, N, Painter, agree, find, fixed, moody, plain, scan, squared
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "itermask3d.json").read_text())
-SHAPE = (21, 30, 26)
-BRAIN = ellipsoid(SHAPE, (8.0, 12.0, 9.0), (1.0, -2.0, 1.5))
-LESION = ellipsoid(SHAPE, (2.5, 2.5, 2.0), (3.0, 2.0, -1.0)) & BRAIN
-N = int(BRAIN.sum())
-Error = Callable[[np.ndarray, int], np.ndarray]
-"""Mask `(I, J, K)` and the pass's number, from 1, to the difference of painted and true image `(C, I, J, K)`."""
-
-
-def scan(channels: int = 1) -> Scan:
-    image = np.random.default_rng(0).normal(size=(channels, *SHAPE)).astype(np.float32) * BRAIN
-    affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    return Scan(image, affine, id="known", brain=BRAIN, sequences=("T1w", "FLAIR")[:channels])
-
-
-class Painter:
-    """Stands in for the network: paints the true image with a known difference, and keeps the masks that it was shown."""
-
-    def __init__(self, subject: Scan, off: Error) -> None:
-        self.scan, self.off, self.masks, self.inputs = subject, off, [], []
-        self.low, self.high = box(subject.brain, 16)
-        edge = [max(0, -int(a)) for a in self.low]
-        far = [max(0, int(b) - n) for b, n in zip(self.high, subject.grid.shape, strict=True)]
-        self.pad = [(0, 0), *zip(edge, far, strict=True)]
-        self.at = (
-            slice(None),
-            *(slice(int(a) + e, int(b) + e) for a, b, e in zip(self.low, self.high, edge, strict=True)),
-        )
-
-    def cut(self, volume: np.ndarray) -> np.ndarray:
-        return np.pad(volume, self.pad)[self.at]
-
-    def back(self, part: np.ndarray) -> np.ndarray:
-        whole = np.zeros_like(np.pad(np.zeros((part.shape[0], *SHAPE), dtype=part.dtype), self.pad))
-        whole[self.at] = part
-        return whole[(slice(None), *(slice(a, a + n) for (a, _), n in zip(self.pad[1:], SHAPE, strict=True)))]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        assert x.shape[0] == 1
-        assert all(n % 16 == 0 for n in x.shape[2:])
-        channels = len(self.scan.image)
-        given = x[0].numpy()
-        self.inputs.append(given)
-        mask = (self.back(given[:channels]) != self.scan.image).any(axis=0)
-        self.masks.append(mask)
-        off = self.off(mask, len(self.masks)).astype(np.float32)
-        return torch.tensor(self.cut(self.scan.image + np.broadcast_to(off, self.scan.image.shape)))[None]
-
-
-def squared(subject: Scan, off: np.ndarray) -> np.ndarray:
-    """The error that a painter's difference makes, rounded as float32 does; 0 outside the brain."""
-    painted = subject.image + np.broadcast_to(off.astype(np.float32), subject.image.shape)
-    return np.asarray(((painted - subject.image) ** 2).mean(axis=0) * subject.brain)
-
-
-def find(monkeypatch, off: Error, subject: Scan | None = None, seed: int = 0, **arguments) -> tuple[Finding, Painter]:
-    subject = subject or scan()
-    painter = Painter(subject, off)
-    monkeypatch.setattr(itermask3d, "engine", lambda net, device, dtype: painter)
-    method = IterMask3D(width=4, channels=len(subject.image), **arguments)
-    return method.find(subject, torch.Generator().manual_seed(seed)), painter
-
-
-FIXED = np.random.default_rng(1).gamma(1.0, 0.35, size=(1, *SHAPE))
-"""A difference that does not depend on the mask; every voxel has its own."""
-
-
-def fixed(mask: np.ndarray, number: int) -> np.ndarray:
-    return FIXED
-
-
-def moody(mask: np.ndarray, number: int) -> np.ndarray:
-    """A difference that changes with every pass, so that voxels come back; smaller where less is hidden."""
-    own = np.random.default_rng(number).uniform(0.7, 1.3, size=(1, *SHAPE))
-    return np.asarray(FIXED * own * (0.4 + 0.6 * mask.sum() / N) + 2.0 * LESION * mask)
-
 
 # --- against the paper's text --------------------------------------------------------------------------------------
 
 
-def plain(subject: Scan, off: Error, gammas: dict[str, float], steps: int = 100):
-    """Section 3.2, 3.4 and Algorithm 1, voxel by voxel and without cleverness."""
-    calls = 0
-
-    def error(mask: np.ndarray) -> np.ndarray:
-        nonlocal calls
-        calls += 1
-        return squared(subject, off(mask, calls))
-
-    brain = subject.brain
-    n = int(brain.sum())
-    voxels = [tuple(v) for v in np.argwhere(brain)]
-    first = e = error(brain)
-    taus, masks = [], [brain]
-    last = np.zeros(brain.shape, dtype=int)
-    for t in range(1, steps + 1):
-        left = n - round(n * t / steps)
-        tau = np.sort([e[at] for at in voxels])[n - left - 1]
-        mask = np.zeros_like(brain)
-        for at in voxels:
-            if e[at] > tau:
-                mask[at] = True
-                last[at] = t
-        taus.append(float(tau))
-        masks.append(mask)
-        if t < steps:
-            e = error(mask)
-    slope = bend(taus).slope
-    finals, stops = {}, {}
-    for name, gamma in gammas.items():
-        stops[name] = stop(taus, slope, gamma)
-        if stops[name].tau is None:
-            finals[name] = np.zeros_like(brain)
-            continue
-        m, e = brain, first
-        while True:
-            after = (e > np.float32(stops[name].tau)) & brain
-            shrunk = (int(m.sum()) - int(after.sum())) / int(m.sum())
-            m = after
-            if not m.any() or shrunk < 0.01:
-                break
-            e = error(m)
-        finals[name] = m
-    return np.array(taus), masks, last, stops, finals, error(finals["mask"]), calls
-
-
 @pytest.mark.parametrize("off", [fixed, moody])
-@pytest.mark.parametrize("steps", [100, 20])
-def test_find_is_the_papers_algorithm(monkeypatch, off, steps):
-    gammas = {"mask": 0.05 * 100 / steps, "score": 0.01 * 100 / steps}
+@pytest.mark.parametrize("steps", [100, 20, 2])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_find_is_the_papers_algorithm(monkeypatch, off, steps, channels):
+    subject, gammas = scan(channels), {"mask": 0.05 * 100 / steps, "score": 0.01 * 100 / steps}
     found, painter = find(
-        monkeypatch, off, step_percent=100 / steps, gamma_mask=gammas["mask"], gamma_score=gammas["score"]
+        monkeypatch, off, subject, step_percent=100 / steps, gamma_mask=gammas["mask"], gamma_score=gammas["score"]
     )
-    taus, masks, last, stops, finals, error, calls = plain(scan(), off, gammas, steps)
-    np.testing.assert_allclose(found.trace.tau, taus, rtol=1e-6)
-    assert all(np.array_equal(a, b) for a, b in zip(painter.masks[:steps], masks, strict=False))
-    np.testing.assert_array_equal(found.trace.order, last)
-    np.testing.assert_array_equal(found.mask, finals["mask"])
-    np.testing.assert_allclose(found.map, error, rtol=1e-6)
-    assert found.scores["volume_ml"] == pytest.approx(finals["score"].sum() * 0.008)
-    for name in gammas:
-        said = found.trace.facts["stops"][name]
-        assert (said["gamma"], said["t"]) == (gammas[name], stops[name].step)
-        assert said["tau"] == pytest.approx(stops[name].tau)
-        assert said["ml"] == pytest.approx(finals[name].sum() * 0.008)
-    assert found.trace.facts["passes"] == len(painter.masks) == calls
+    agree(found, painter, plain(subject, off, gammas, steps, range(1, steps + 1)))
+    assert found.trace.facts["measured"] == list(range(1, steps + 1))
+    assert found.trace.facts["curve_error"] == 0
+    assert found.trace.facts["schedule"] == "exact"
 
 
-def test_golden(monkeypatch):
-    """Numbers that were computed once: a change of any of them is a change of the method."""
-    found, _ = find(monkeypatch, moody)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_golden(monkeypatch, schedule):
+    """Numbers that were computed once: a change of any of them is a change of the method.
+
+    Those of "exact" are older than the schedule; they are what every step under a painter always gave.
+    """
+    found, _ = find(monkeypatch, moody, schedule=schedule)
     facts = found.trace.facts
     now = {
         "tau": [float(found.trace.tau[t - 1]) for t in (1, 25, 50, 75, 90, 100)],
@@ -181,10 +53,13 @@ def test_golden(monkeypatch):
         "stops": [facts["stops"][name]["t"] for name in ("mask", "score")],
         "ml": [facts["stops"][name]["ml"] for name in ("mask", "score")],
         "passes": facts["passes"],
+        "measured": len(facts["measured"]),
         "order": int(found.trace.order.astype(int).sum()),
         "mean_map": float(found.map[BRAIN].mean()),
+        "curve_error": facts["curve_error"],
     }
-    for key, value in GOLDEN.items():
+    assert now.keys() == GOLDEN[schedule].keys()
+    for key, value in GOLDEN[schedule].items():
         assert now[key] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-4, abs=1e-6)), key
 
 
@@ -229,9 +104,10 @@ def test_order_gives_every_mask_where_none_comes_back(monkeypatch):
 # --- what must come out --------------------------------------------------------------------------------------------
 
 
-def test_a_scan_painted_without_error_has_nothing_abnormal(monkeypatch):
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_scan_painted_without_error_has_nothing_abnormal(monkeypatch, schedule):
     """The published code calls such a scan wholly abnormal (its first bug of test time)."""
-    found, _ = find(monkeypatch, lambda mask, number: np.zeros((1, *SHAPE)))
+    found, _ = find(monkeypatch, lambda mask, number: np.zeros((1, *SHAPE)), schedule=schedule)
     assert not found.mask.any()
     assert found.scores["volume_ml"] == 0
     assert np.abs(found.map).max() == 0
@@ -239,36 +115,42 @@ def test_a_scan_painted_without_error_has_nothing_abnormal(monkeypatch):
     assert [s["tau"] for s in found.trace.facts["stops"].values()] == [None, None]
 
 
-def test_small_errors_everywhere_are_nothing_abnormal(monkeypatch):
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_small_errors_everywhere_are_nothing_abnormal(monkeypatch, schedule):
     """A slope that never exceeds gamma: an empty mask."""
-    found, _ = find(monkeypatch, lambda mask, number: 0.02 * FIXED)
+    found, _ = find(monkeypatch, lambda mask, number: 0.02 * FIXED, schedule=schedule)
     assert found.trace.tau[-1] > 0
     assert found.trace.facts["stops"]["mask"]["t"] is None
     assert not found.mask.any()
 
 
-def test_two_clear_levels_give_the_lesion(monkeypatch):
-    found, _ = find(monkeypatch, lambda mask, number: 0.1 + 2.4 * LESION[None])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_two_clear_levels_give_the_lesion(monkeypatch, schedule):
+    found, _ = find(monkeypatch, lambda mask, number: 0.1 + 2.4 * LESION[None], schedule=schedule)
     np.testing.assert_array_equal(found.mask, LESION)
     assert found.scores["volume_ml"] == pytest.approx(LESION.sum() * 0.008)
 
 
-def test_a_lesion_in_noise_is_found_nearly(monkeypatch):
-    found, _ = find(monkeypatch, lambda mask, number: 0.1 * FIXED + 2.4 * LESION[None] * mask)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_lesion_in_noise_is_found_nearly(monkeypatch, schedule):
+    found, _ = find(monkeypatch, lambda mask, number: 0.1 * FIXED + 2.4 * LESION[None] * mask, schedule=schedule)
     assert found.mask[LESION].all()
     # The centred mean over 5 steps sees the bend two steps early: so many voxels too many, and no more.
     assert found.mask.sum() <= LESION.sum() + 3 * N / 100
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
-def test_the_smaller_gamma_gives_the_larger_mask(monkeypatch, factor):
+def test_the_smaller_gamma_gives_the_larger_mask(monkeypatch, factor, schedule):
     """Where errors do not depend on the mask, tau rises, so the mask of the smaller gamma holds the other."""
-    found, _ = find(monkeypatch, lambda mask, number: factor * FIXED)
+    found, _ = find(monkeypatch, lambda mask, number: factor * FIXED, schedule=schedule)
     low, high = (found.trace.facts["stops"][name] for name in ("score", "mask"))
     assert low["t"] < high["t"]
     assert low["tau"] < high["tau"]
     assert low["ml"] > high["ml"] > 0
-    swapped, _ = find(monkeypatch, lambda mask, number: factor * FIXED, gamma_mask=0.01, gamma_score=0.05)
+    swapped, _ = find(
+        monkeypatch, lambda mask, number: factor * FIXED, schedule=schedule, gamma_mask=0.01, gamma_score=0.05
+    )
     assert (swapped.mask | ~found.mask).all()
     assert swapped.mask.sum() * 0.008 == pytest.approx(low["ml"])
 
@@ -325,8 +207,9 @@ def test_refinement_that_empties_the_mask_ends(monkeypatch):
     assert len(painter.masks) == 102
 
 
-def test_healthy_is_painted_inside_the_mask_alone(monkeypatch):
-    found, _ = find(monkeypatch, lambda mask, number: 0.1 + 2.4 * LESION[None])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_healthy_is_painted_inside_the_mask_alone(monkeypatch, schedule):
+    found, _ = find(monkeypatch, lambda mask, number: 0.1 + 2.4 * LESION[None], schedule=schedule)
     subject = scan()
     np.testing.assert_array_equal(found.healthy[:, ~found.mask], subject.image[:, ~found.mask])
     np.testing.assert_allclose(found.healthy[:, LESION], subject.image[:, LESION] + 2.5, rtol=1e-5)
@@ -404,10 +287,12 @@ def test_a_given_tau_refines_and_no_curve_is_looked_for(monkeypatch):
 
 
 def test_the_healthy_tau_is_a_percentile_of_errors_under_random_masks(monkeypatch):
-    subjects = [scan(), scan().with_(image=scan().image * 2, id="other")]
+    # Voxels so wide that no blob covers the brain.
+    wide = scan().with_(affine=np.diag([5.0, 6.0, 4.0, 1.0]))
+    subjects = [wide, wide.with_(image=wide.image * 2, id="other")]
     painters = [Painter(s, fixed) for s in subjects]
     turns = iter(painters * 3)
-    monkeypatch.setattr(itermask3d, "engine", lambda net, device, dtype: next(turns))
+    monkeypatch.setattr(itermask3d, "engine", lambda net, device, dtype, name: next(turns))
     method = IterMask3D(width=2)
     found = [itermask3d.healthy_tau(method, Cohort(subjects), percentile=p) for p in (80, 50)]
     errors = [squared(s, FIXED)[p.masks[0]] for s, p in zip(subjects, painters, strict=True)]

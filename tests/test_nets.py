@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from anomri.nets.engine import channels_last, engine, fold
+from anomri.errors import BadCall, BadInput
+from anomri.nets import engine as engines
+from anomri.nets.engine import ENGINES, channels_last, engine, fold, pick_engine
+from anomri.nets.layers import Dropout, SlabConv, UpConv3d, layout
 from anomri.nets.unet import REDUCTION, ResidualUNet, ResidualUnit
 
 CPU = torch.device("cpu")
@@ -49,7 +52,7 @@ def test_width_scales_every_level():
     for width in (2, 4, 8):
         net = ResidualUNet(width=width)
         assert [unit.body[1][0].out_channels for unit in net.down] == [width * 2**level for level in range(5)]
-        assert [stage[2][0].out_channels for stage in list(net.up)[:3]] == [4 * width, 2 * width, width]
+        assert [stage[1][0].out_channels for stage in list(net.up)[:3]] == [4 * width, 2 * width, width]
 
 
 def test_strides_norms_and_last_layer_are_the_published_ones():
@@ -57,11 +60,11 @@ def test_strides_norms_and_last_layer_are_the_published_ones():
     assert [unit.body[0][0].stride[0] for unit in net.down] == [2, 2, 2, 2, 1]
     assert all(unit.body[1][0].stride == (1, 1, 1) for unit in net.down)
     block = net.down[0].body[0]
-    assert [type(part) for part in block] == [nn.Conv3d, nn.BatchNorm3d, nn.Dropout, nn.PReLU]
-    assert {part.p for part in net.modules() if isinstance(part, nn.Dropout)} == {0.3}
+    assert [type(part) for part in block] == [nn.Conv3d, nn.BatchNorm3d, Dropout, nn.PReLU]
+    assert {part.p for part in net.modules() if isinstance(part, Dropout)} == {0.3}
     assert all(part.weight.numel() == 1 for part in net.modules() if isinstance(part, nn.PReLU))
-    assert isinstance(net.up[-1][2], nn.Conv3d), "the last convolution has no norm and no activation"
-    assert [stage[1][0].in_channels for stage in net.up] == [384, 128, 64, 32]
+    assert isinstance(net.up[-1][1], nn.Conv3d), "the last convolution has no norm and no activation"
+    assert [stage[0][0].in_channels for stage in net.up] == [384, 128, 64, 32]
 
 
 @settings(max_examples=6, deadline=None)
@@ -94,7 +97,7 @@ def test_every_skip_counts():
     with torch.inference_mode():
         whole = net(x)
         for stage in net.up:
-            skip = stage[1][0].in_channels // 3  # below + c[level], of which the skip is the smaller third
+            skip = stage[0][0].in_channels // 3  # below + c[level], of which the skip is the smaller third
 
             def without(_: nn.Module, args: tuple[Tensor], skip: int = skip) -> Tensor:
                 y = args[0].clone()
@@ -196,3 +199,191 @@ def test_channels_last_changes_the_layout_alone():
     assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert net[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+# --- layers that are faster than torch's ---------------------------------------------------------------------------
+
+
+def slow_up(layer: UpConv3d) -> nn.Sequential:
+    conv = nn.Conv3d(layer.in_channels, layer.out_channels, 3, padding=1)
+    conv.load_state_dict(layer.state_dict())
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), conv)
+
+
+@settings(max_examples=10)
+@given(st.permutations((1, 2, 5)), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**31))
+def test_a_convolution_after_upsampling_is_done_on_the_coarse_grid(shape, c_in, c_out, seed):
+    torch.manual_seed(seed)
+    layer = UpConv3d(c_in, c_out).double()
+    x = torch.randn(2, c_in, *shape, dtype=torch.double)
+    expected = slow_up(layer).double()(x)
+    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer.fixed()(x), expected)
+
+
+def test_gradients_of_the_coarse_grid_are_those_of_the_fine_one():
+    layer = UpConv3d(3, 2).double()
+    slow = slow_up(layer).double()
+    x = torch.randn(1, 3, 2, 4, 3, dtype=torch.double, requires_grad=True)
+    z = x.detach().clone().requires_grad_()
+    weigh = torch.randn(1, 2, 4, 8, 6, dtype=torch.double)
+    (layer(x) * weigh).sum().backward()
+    (slow(z) * weigh).sum().backward()
+    torch.testing.assert_close(x.grad, z.grad)
+    torch.testing.assert_close(layer.weight.grad, slow[1].weight.grad)
+    torch.testing.assert_close(layer.bias.grad, slow[1].bias.grad)
+
+
+def test_the_coarse_grid_learns_in_bfloat16_too():
+    layer = UpConv3d(3, 2)
+    x = torch.randn(1, 3, 3, 4, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    y.float().square().sum().backward()
+    assert y.dtype == torch.bfloat16
+    assert layer.weight.grad.dtype == torch.float32
+    expected = slow_up(layer)(x)
+    assert (y.float() - expected).abs().mean() / expected.abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("shape", [(3, 5, 7, 11, 13), (2, 3, 41, 43), (12345,)])
+def test_dropout_drops_its_share_and_keeps_the_mean(p, shape):
+    x = torch.ones(shape).contiguous(memory_format=layout(torch.empty(shape)))
+    y = Dropout(p)(x)
+    n = x.numel()
+    dropped = int((y == 0).sum()) / n
+    assert abs(dropped - p) < 5 * (p * (1 - p) / n) ** 0.5
+    torch.testing.assert_close(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - p)), rtol=1e-4, atol=0)
+    assert y.stride() == x.stride()
+    # Neighbours share a random word, not a fate.
+    flat = (y != 0).flatten().float() - (1 - p)
+    for apart in (1, 2, 3, 4):
+        assert abs(float((flat[apart:] * flat[:-apart]).mean())) < 5 * p * (1 - p) / (n - apart) ** 0.5
+
+
+def test_dropout_gives_gradients_to_what_it_kept():
+    x = torch.ones(1, 2, 8, 6, 4, requires_grad=True)
+    y = Dropout(0.5)(x)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+
+
+def test_dropout_does_nothing_in_eval_mode_or_at_zero_and_follows_the_seed():
+    x = torch.randn(2, 3, 4, 5, 6)
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+    draws = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        draws.append(Dropout(0.5)(x))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert Dropout(0.5)(x.bfloat16()).dtype == torch.bfloat16
+
+
+@settings(max_examples=15)
+@given(
+    st.sampled_from([((3, 4, 16), 3), ((2, 5, 21), 3), ((4, 3, 48), 5), ((6, 7), 3), ((5, 33), 1)]),
+    st.integers(1, 4),
+    st.booleans(),
+    st.integers(0, 2**31),
+)
+def test_a_convolution_with_few_outputs_makes_sixteen_at_once(where, outputs, bias, seed):
+    torch.manual_seed(seed)
+    shape, taps = where
+    conv = (nn.Conv3d if len(shape) == 3 else nn.Conv2d)(3, outputs, taps, padding=taps // 2, bias=bias).double()
+    assert SlabConv.suits(conv)
+    x = torch.randn(2, 3, *shape, dtype=torch.double)
+    y = SlabConv(conv)(x)
+    torch.testing.assert_close(y, conv(x))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv3d(2, 5, 3, padding=1),
+        nn.Conv3d(2, 1, 3),
+        nn.Conv3d(2, 1, 3, padding=1, stride=2),
+        nn.Conv3d(2, 1, 3, padding=1, dilation=2),
+        nn.Conv3d(2, 2, 3, padding=1, groups=2),
+        nn.Conv3d(2, 1, 2, padding=1),
+        nn.ConvTranspose3d(2, 1, 3, padding=1),
+        nn.Linear(2, 1),
+    ],
+    ids=str,
+)
+def test_other_layers_stay_as_they_are(layer):
+    assert not SlabConv.suits(layer)
+
+
+# --- engines -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_openvino_computes_what_the_network_does_on_any_grid(dtype, off):
+    pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'anomri[openvino]'")
+    net = trained(ResidualUNet(width=4)).eval()
+    run = engine(net, CPU, dtype, "openvino")
+    for shape in ((16, 32, 48), (48, 32, 48), (16, 16, 32)):
+        x = torch.randn(1, 2, *shape)
+        before = x.clone()
+        with torch.inference_mode():
+            slow = net(x)
+        fast = run(x)
+        assert fast.dtype == torch.float32
+        assert (fast - slow).abs().mean() / slow.abs().mean() < off
+        assert torch.equal(x, before)
+        kept = fast.clone()
+        run(torch.randn(1, 2, *shape))
+        assert torch.equal(fast, kept), "a result stays as it is when the next one is made"
+
+
+def test_an_engine_is_remembered_until_the_weights_change(monkeypatch):
+    made = []
+    monkeypatch.setattr(engines, "_made", lambda *args: made.append(args) or (lambda x: x))
+    net = ResidualUNet(width=1).eval()
+    assert engine(net, CPU, torch.float32) is engine(net, CPU, torch.float32)
+    assert len(made) == 1
+    engine(net, CPU, torch.bfloat16)
+    assert len(made) == 2, "another precision is another engine"
+    with torch.no_grad():
+        next(net.parameters()).add_(1)
+    engine(net, CPU, torch.bfloat16)
+    assert len(made) == 3
+    net.load_state_dict(ResidualUNet(width=1).state_dict())
+    engine(net, CPU, torch.bfloat16)
+    assert len(made) == 4
+    net.down[0].body[0][1].running_mean.add_(1)
+    engine(net, CPU, torch.bfloat16)
+    assert len(made) == 5, "norms count too"
+
+
+def test_an_engine_that_cannot_run_a_network_gives_way_to_torch(monkeypatch):
+    def fails(*args):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(engines, "_openvino", fails)
+    net = trained(ResidualUNet(width=1)).eval()
+    x = torch.randn(1, 2, 16, 16, 32)
+    with pytest.warns(UserWarning, match="openvino cannot run this network, torch does .*no such operation"):
+        run = engine(net, CPU, torch.float32, "openvino")
+    assert torch.equal(run(x), engine(net, CPU, torch.float32, "torch")(x))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_auto_takes_openvino_where_it_is_and_torch_elsewhere(monkeypatch, there):
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: object() if there else None)
+    assert pick_engine("auto", CPU) == ("openvino" if there else "torch")
+    assert pick_engine("auto", torch.device("meta")) == "torch"
+    assert pick_engine("torch", CPU) == "torch"
+    if there:
+        assert pick_engine("openvino", CPU) == "openvino"
+        with pytest.raises(BadInput, match="runs on a CPU, not on 'meta'"):
+            pick_engine("openvino", torch.device("meta"))
+    else:
+        with pytest.raises(BadInput, match=r"not installed; pip install 'anomri\[openvino\]'"):
+            pick_engine("openvino", CPU)
+    with pytest.raises(BadCall, match=r"onnx.*auto, openvino, torch"):
+        pick_engine("onnx", CPU)
+    assert set(ENGINES) == {"auto", "torch", "openvino"}

@@ -1,17 +1,30 @@
-"""Thresholds without labels: the tangent and where it bends, and the quantile of healthy maps."""
+"""Thresholds without labels: the tangent and where it bends, steps left out of its curve, and the quantile of healthy maps."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import PchipInterpolator
 from scipy.optimize import least_squares
 
 from anomri.errors import BadCall
-from anomri.scoring.thresholds import R2_LEAST, R2_STEPS, TAU_LIMIT, Bend, bend, healthy_threshold, stop
+from anomri.scoring.thresholds import (
+    R2_LEAST,
+    R2_STEPS,
+    TAU_LIMIT,
+    Bend,
+    bend,
+    between,
+    healthy_threshold,
+    left_out,
+    stop,
+    stride,
+)
 
 T = np.arange(1, 101, dtype=float)
 
@@ -247,6 +260,199 @@ def test_a_bend_says_what_it_is():
     past = bend(tangent(1.0, 0.97))
     assert past.slope[-1] > 0.5
     assert (past.slope > 0).all(), "past the pole a slope is infinite, never negative"
+
+
+# --- steps left out ------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def measured(draw, least: int = 2):
+    """Some steps of a whole curve, both ends among them, and a tau for each: `(taus, steps)`."""
+    steps = draw(st.integers(max(least, 3), 120))
+    some = draw(st.sets(st.integers(1, steps), min_size=least - 2, max_size=30))
+    at = sorted(some | {1, steps})
+    values = draw(st.lists(st.floats(0, 20, allow_subnormal=False), min_size=len(at), max_size=len(at)))
+    return dict(zip(at, values, strict=True)), steps
+
+
+def walk(tau: np.ndarray, gamma: float) -> list[int]:
+    """The steps that are measured on a known curve."""
+    steps = len(tau)
+    known = {1: float(tau[0])}
+    while max(known) < steps:
+        t = min(steps, max(known) + stride(known, gamma, steps))
+        known[t] = float(tau[t - 1])
+    return sorted(known)
+
+
+@pytest.mark.parametrize(("steps", "first"), [(2, 1), (3, 1), (5, 1), (9, 1), (10, 2), (100, 20), (250, 50)])
+def test_the_first_stride_is_a_fifth_of_the_curve(steps, first):
+    assert stride({1: 0.3}, 0.01, steps) == first
+
+
+@pytest.mark.parametrize(
+    ("tau", "expected"),
+    [
+        ({1: 0.0, 21: 0.02}, 15),  # 0.001 a step: 15 steps rise by 1.5 gamma
+        ({1: 0.0, 21: 0.02, 31: 0.05}, 5),  # 0.003 a step, over the last 10
+        ({1: 0.0, 21: 0.02, 23: 0.09}, 2),  # 2 steps are too few: 0.0041 over 22 would let 3 be made, the last were 2
+        ({1: 0.0, 11: 0.1, 20: 0.1}, 9),  # flat: as long as the last
+        ({1: 0.5, 21: 0.3}, 20),  # falls
+        ({1: 0.0, 21: 0.0, 41: 0.0, 61: 0.0, 70: 0.081}, 1),  # 0.009 a step: 1.67 steps, that is 1
+        ({1: 0.0, 21: 0.0, 41: 0.0, 61: 0.0, 70: 0.063}, 2),
+        ({1: 0.0, 21: 0.0, 41: 0.0, 61: 0.0, 70: 6.0}, 1),
+        ({1: 0.0, 21: 0.0, 41: 0.0, 61: 0.0, 70: 0.1, 72: 0.1, 74: 0.124}, 2),  # 0.006 over the last 4, not 0.012
+        ({1: 0.0, 21: 0.2}, 3),  # 0.01 a step: 38 measurements are left for 79 steps
+        ({1: 0.0, 21: 5.0, 24: 5.0}, 3),
+    ],
+)
+def test_a_stride_by_hand(tau, expected):
+    assert stride(tau, 0.01, 100) == expected
+
+
+@settings(max_examples=80)
+@given(measured(), st.floats(1e-4, 1), st.integers(1, 100))
+def test_a_stride_is_at_least_one_and_never_longer_than_the_last(known, gamma, left):
+    tau, last = known
+    at = sorted(tau)
+    found = stride(tau, gamma, last + left)
+    assert type(found) is int
+    assert 1 <= found <= at[-1] - at[-2]
+    assert stride(dict(reversed(list(tau.items()))), gamma, last + left) == found, "in any order"
+
+
+@settings(max_examples=80)
+@given(measured(), st.floats(1e-3, 0.1), st.floats(1, 10), st.floats(0, 5), st.integers(1, 100))
+def test_a_stride_is_shorter_for_a_smaller_gamma_and_a_steeper_rise(known, gamma, factor, more, left):
+    tau, last = known
+    found = stride(tau, gamma, last + left)
+    assert stride(tau, gamma * factor, last + left) >= found
+    assert stride({**tau, last: tau[last] + more}, gamma, last + left) <= found
+
+
+@settings(max_examples=60)
+@given(measured(), st.floats(1e-3, 0.1), st.integers(1, 100))
+def test_where_tau_rises_as_fast_as_gamma_every_step_is_made_that_may_be(known, gamma, left):
+    """Every step, where two fifths of all steps last to the end; as many as those let, where not, up to a third of the rest."""
+    tau, last = known
+    at, steps = sorted(tau), last + left
+    steep = {t: v + gamma * 1.001 * t for t, v in zip(at, sorted(tau.values()), strict=True)}
+    may = max(1, round(0.4 * steps) - len(at))
+    assert stride(steep, gamma, steps) == min(math.ceil(left / may), at[-1] - at[-2], max(1, left // 3))
+
+
+@settings(max_examples=60)
+@given(st.lists(st.floats(0, 5), min_size=20, max_size=250), st.booleans(), st.sampled_from([0.002, 0.01, 0.05]))
+def test_no_curve_needs_much_more_than_two_fifths_of_its_steps(values, rising, gamma):
+    tau = np.sort(values) if rising else np.array(values)
+    at = walk(tau, gamma)
+    assert (at[0], at[-1]) == (1, len(tau))
+    # Towards the end a stride is a third of what is left at most, which takes a few steps more.
+    assert len(at) <= round(0.4 * len(tau)) + 8
+    assert (np.diff(np.diff(at)) <= 0).all()
+
+
+@pytest.mark.parametrize("share", [0.97, 0.985, 0.999])
+def test_near_the_bend_of_a_tangent_every_step_is_made(share):
+    tau = tangent(0.1, share)
+    at = walk(tau, 0.01)
+    first = int(np.flatnonzero(np.diff(tau) > 0.015)[0]) + 1
+    assert 60 < first < 90
+    assert set(range(first, 101)) <= set(at)
+    assert len(walk(np.full(100, 0.3), 0.01)) < 20
+
+
+def test_one_noisy_fall_does_not_lengthen_the_strides():
+    """Near the bend tau falls once: that is noise, and every step is still made; where it is flat, strides stay as they are."""
+    tau = tangent(0.1, 0.985)
+    at = walk(tau, 0.01)
+    noisy = tau.copy()
+    noisy[89] = noisy[80]
+    assert at[-20:] == walk(noisy, 0.01)[-20:] == list(range(81, 101))
+    early = at[3]
+    noisy = tau.copy()
+    noisy[early - 1] *= 0.8
+    seen = walk(noisy, 0.01)
+    assert seen[:4] == at[:4]
+    assert (np.diff(np.diff(seen)) <= 0).all()
+    assert seen[-20:] == at[-20:]
+
+
+@settings(max_examples=80)
+@given(measured())
+def test_between_is_exact_at_measured_steps_and_stays_between_its_neighbours(known):
+    tau, steps = known
+    whole = between(tau, steps)
+    assert whole.shape == (steps,)
+    assert whole.dtype == np.float64
+    at = sorted(tau)
+    assert [whole[t - 1] for t in at] == [tau[t] for t in at]
+    for a, b in itertools.pairwise(at):
+        part, low, high = whole[a - 1 : b], *sorted((tau[a], tau[b]))
+        assert (part >= low * (1 - 1e-9)).all()
+        # A tau of 0 has no logarithm: 1e-12 stands for it between steps.
+        assert (part <= high * (1 + 1e-9) + 1.1e-12).all()
+        turn = np.diff(part) * np.sign(tau[b] - tau[a])
+        assert (turn >= -1.1e-12 - 1e-9 * high).all()
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0, 1e3), min_size=2, max_size=120))
+def test_a_whole_curve_comes_back_as_it_is(values):
+    tau = dict(enumerate(values, start=1))
+    assert between(tau, len(values)).tolist() == values
+    assert left_out(tau) == 0
+
+
+def test_between_is_pchip_in_the_logarithm():
+    at, tau = np.array([1, 16, 31, 44, 54, 62, 70, 75, 80]), tangent(0.2, 0.95)
+    whole = between({int(t): tau[t - 1] for t in at}, 80)
+    slow = np.exp(PchipInterpolator(at, np.log(tau[at - 1]))(np.arange(1, 81)))
+    np.testing.assert_allclose(whole, slow)
+    np.testing.assert_allclose(whole[20:], tau[20:80], rtol=0.03)
+    grows = 0.003 * np.exp(0.04 * T)
+    np.testing.assert_allclose(between({t: grows[t - 1] for t in (1, 21, 41, 77, 100)}, 100), grows, rtol=1e-12)
+
+
+@pytest.mark.parametrize("tau", [{1: 0.0, 100: 0.0}, {1: 0.0, 21: 0.0, 41: 0.5, 100: 2.0}, {1: 0.3, 50: 0.0, 100: 0.3}])
+def test_a_tau_of_zero_breaks_nothing(tau):
+    whole = between(tau, 100)
+    assert np.isfinite(whole).all()
+    assert whole.min() >= 0
+    assert np.isfinite(left_out(tau))
+    assert np.isfinite(bend(whole).slope).all()
+    if not any(tau.values()):
+        assert whole.max() <= 1e-11
+        assert stop(whole, bend(whole).slope, 1e-6).tau is None
+
+
+def test_left_out_is_small_for_a_smooth_curve_and_larger_for_a_kinked_one():
+    at = (1, 21, 41, 61, 81, 100)
+    grows, smooth = 0.003 * np.exp(0.04 * T), 0.01 + 0.00002 * T**2
+    kinked = smooth + 0.05 * np.maximum(0, T - 50)
+    off = [left_out({t: tau[t - 1] for t in at}) for tau in (grows, smooth, kinked)]
+    assert off[0] == pytest.approx(0, abs=1e-12)
+    assert off[0] < off[1] < 0.1 < 0.2 < off[2]
+
+
+@settings(max_examples=60)
+@given(measured(), st.floats(1e-3, 0.1), st.integers(3, 100))
+def test_a_stride_is_a_third_of_what_is_left_at_most(known, gamma, left):
+    tau, last = known
+    assert 1 <= stride(tau, gamma, last + left) <= max(1, left // 3)
+
+
+def test_left_out_by_hand():
+    """The middle one of three steps is judged by a straight line in the logarithm; those without a gap are not judged."""
+    assert left_out({1: 1.0, 3: 3.0, 5: 4.0}) == pytest.approx(1.0)
+    assert left_out({1: 1.0, 2: 3.0, 3: 4.0}) == 0
+    whole = dict(enumerate([1.0, 9.0, 2.0, 8.0, 3.0, 7.0], start=1))
+    assert left_out(whole) == 0
+    # Step 1 to 5 is a gap on one side of step 5 alone: 5 counts, 6 and 7 do not.
+    tau = {1: 1.0, 5: 2.0, 6: 40.0, 7: 3.0, 8: 4.0}
+    rest = {t: v for t, v in tau.items() if t != 5}
+    assert left_out(tau) == pytest.approx(abs(between(rest, 8)[4] - 2.0))
+    assert left_out({1: 1.0, 3: 1.0, 5: 1.0, 7: 5.0, 9: 9.0}) > 1, "the worst place counts"
 
 
 # --- from healthy scans --------------------------------------------------------------------------------------------

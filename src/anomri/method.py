@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from anomri import files, preprocess
 from anomri.cohort import Cohort, Step
 from anomri.errors import BadCall, BadInput, NotFitted
+from anomri.nets.engine import pick_engine
 from anomri.scan import Detection, Finding, Scan
 from anomri.scoring.thresholds import healthy_threshold
 from anomri.train import Job, generator, pick_device, pick_precision
@@ -53,6 +54,7 @@ class Method(ABC):
     data: Mapping[str, Any] = {}
     device: str = "auto"
     precision: str = "auto"
+    engine: str = "auto"
     weights_sha256: str | None = None
 
     @abstractmethod
@@ -217,10 +219,10 @@ class Method(ABC):
         """What it learned, by attribute."""
         return {name: part for name, part in vars(self).items() if isinstance(part, nn.Module)}
 
-    def runtime(self) -> tuple[torch.device, torch.dtype]:
-        """Device and precision that networks run in."""
+    def runtime(self) -> tuple[torch.device, torch.dtype, str]:
+        """Device, precision and engine that networks run in."""
         device = pick_device(self.device)
-        return device, pick_precision(self.precision, device)
+        return device, pick_precision(self.precision, device), pick_engine(self.engine, device)
 
     @final
     def save(self, folder: str | Path, *, half: bool = False) -> Path:

@@ -45,7 +45,8 @@ class Job:
     stop_at : stop (resumably) once this many steps are done
     minutes : stop (resumably) after so much time
     warm : begin with the weights that the method has, instead of random ones
-    progress : called after each step with step, steps, loss, seconds left
+    progress : called after each step with step, steps, loss, seconds_left, seconds_per_step, validation, and waited, the share of
+        the time in which the network had no samples to learn from
     """
 
     folder: Path | None = None
@@ -242,6 +243,7 @@ def _train(
                         "seconds_left": rate * (recipe.steps - state.step),
                         "seconds_per_step": rate,
                         "validation": state.best,
+                        "waited": drawing.waited / (time.monotonic() - begun),
                     }
                 )
         if first < state.step < recipe.steps and state.step % job.every:
@@ -317,6 +319,7 @@ class _Ahead:
         self.places = range(rank * batch // world, (rank + 1) * batch // world)
         self.pool = ThreadPoolExecutor(1)
         self.next: tuple[int, Future[Sample]] | None = None
+        self.waited = 0.0
 
     def draw(self, step: int) -> Sample:
         drawn = []
@@ -326,7 +329,9 @@ class _Ahead:
         return {name: torch.stack([s[name] for s in drawn]) for name in drawn[0]}
 
     def get(self, step: int) -> Sample:
+        begun = time.monotonic()
         batch = self.next[1].result() if self.next and self.next[0] == step else self.draw(step)
+        self.waited += time.monotonic() - begun
         self.next = (step + 1, self.pool.submit(self.draw, step + 1)) if step + 1 < self.last else None
         return {name: t.to(self.device, non_blocking=True) for name, t in batch.items()}
 

@@ -123,6 +123,10 @@ DeviceOption = Annotated[
     str,
     option("--device", metavar="NAME", panel=RUNNING, help="auto (a GPU where there is one), cpu, cuda, cuda:1, ..."),
 ]
+JobsOption = Annotated[
+    int,
+    option("--jobs", "-j", metavar="N", panel=RUNNING, min=1, help="So many scans at a time, sharing the processor."),
+]
 ShardOption = Annotated[
     str,
     option(

@@ -17,6 +17,7 @@ from anomri.cli.choosing import (
     DatasetOption,
     DeviceOption,
     IdOption,
+    JobsOption,
     JsonOption,
     N4Option,
     OverwriteOption,
@@ -38,6 +39,7 @@ from anomri.cli.choosing import (
     shard_of,
 )
 from anomri.cli.terminal import SOME_FAILED, Say, print_json, progress, remarks, tell_failed
+from anomri.errors import BadCall
 
 if TYPE_CHECKING:
     from anomri.cohort import Cohort
@@ -98,6 +100,26 @@ def detect(
             help="auto (bfloat16 where the processor has it), float32 or bfloat16.",
         ),
     ] = "auto",
+    engine: Annotated[
+        str,
+        option(
+            "--engine",
+            metavar="NAME",
+            panel=RUNNING,
+            help="auto (openvino on a CPU where it is installed: pip install 'anomri\\[openvino]', else torch), torch, openvino.",
+        ),
+    ] = "auto",
+    schedule: Annotated[
+        str | None,
+        option(
+            "--schedule",
+            metavar="NAME",
+            panel=RUNNING,
+            show_default=False,
+            help="For methods that shrink a mask: adaptive (few steps where little changes), or exact (every step of the paper, 2 to 4 times slower). Default: as the model was made, which is adaptive.",
+        ),
+    ] = None,
+    jobs: JobsOption = 1,
     shard: ShardOption = "1/1",
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -120,7 +142,8 @@ def detect(
         part = shard_of(shard)
         scans = scans_of(scan, image, cohort, sequence, brain, id, where, dataset)
         method = load(model)
-        method.device, method.precision = device, precision
+        method.device, method.precision, method.engine = device, precision, engine
+        _schedule(method, schedule)
         pipeline = pipeline_of(method, strip, n4=n4, **registration_of(register, template, register_by))
         _tell_odd(method, scans, say)
         with progress(quiet, "Looking", len(range(part[0] - 1, len(scans), max(part[1], 1)))) as told:
@@ -133,8 +156,8 @@ def detect(
                 told(done, str(row["id"]))
 
             rows = run.detect(
-                method, scans, out, steps=pipeline, seed=seed, overwrite=overwrite, page=case.write if page else None,
-                progress=step, shard=part,
+                method, scans, out, steps=pipeline, seed=seed, jobs=jobs, overwrite=overwrite,
+                page=case.write if page else None, progress=step, shard=part,
             )  # fmt: skip
         everything = run.gather(out)
         table = run.write_group(out, everything)
@@ -150,6 +173,16 @@ def detect(
             )
             say(f"Page: {table.with_suffix('.html').resolve()}")
         _end(rows)
+
+
+def _schedule(method: Method, name: str | None) -> None:
+    """Sets the schedule of a method that has one; raises `BadCall` for another method, or a name that it does not know."""
+    if name is None:
+        return
+    if "schedule" not in method.arguments:
+        raise BadCall(f"--schedule is for methods that shrink a mask; {method.name} does not, leave it out")
+    # Making another one checks the name.
+    method.schedule = type(method)(**{**method.arguments, "schedule": name}).arguments["schedule"]  # type: ignore[attr-defined]
 
 
 def _tell_odd(method: Method, scans: Cohort, say: Say) -> None:
@@ -247,7 +280,7 @@ def demo(
         place = out / "sourcedata" / "template_T1w.nii.gz"
         files.write_image(place, scan.image[0], scan.grid)
         files.write_image(out / "sourcedata" / "template_lesion.nii.gz", scan.lesion, scan.grid)
-        say("Looking; this takes about half a minute")
+        say("Looking; this takes some seconds")
         template = Cohort([Entry("sub-template", {"T1w": str(place)})])
         (row,) = run.detect(method, template, out, seed=seed, overwrite=overwrite, page=case.write)
         tell_failed(row)
@@ -292,6 +325,7 @@ def preprocess(
     register: RegisterOption = None,
     template: TemplateOption = None,
     register_by: RegisterByOption = None,
+    jobs: JobsOption = 1,
     shard: ShardOption = "1/1",
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -324,7 +358,7 @@ def preprocess(
                 tell_failed(row)
                 told(done, str(row["id"]))
 
-            rows = run.prepare_scans(scans, out, pipeline, overwrite=overwrite, progress=step, shard=part)
+            rows = run.prepare_scans(scans, out, pipeline, jobs=jobs, overwrite=overwrite, progress=step, shard=part)
         table = run.write_group(out, run.gather(out))
         failed = sum(row["status"] == "failed" for row in rows)
         say(f"{len(rows) - failed} of {len(rows)} scans are in {out}. Table: {table}")

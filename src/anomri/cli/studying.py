@@ -13,6 +13,7 @@ import typer
 from anomri.cli.choosing import (
     RUNNING,
     DeviceOption,
+    JobsOption,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -72,12 +73,7 @@ def run(
         int | None,
         option("--limit", metavar="N", min=1, show_default=False, help="Only the first N scans of each source."),
     ] = None,
-    jobs: Annotated[
-        int,
-        option(
-            "--jobs", "-j", metavar="N", panel=RUNNING, min=1, help="So many scans at a time, sharing the processor."
-        ),
-    ] = 1,
+    jobs: JobsOption = 1,
     parquet: Annotated[
         bool, option("--parquet", help="Write the rows as Parquet, too (pip install 'anomri\\[parquet]').")
     ] = False,

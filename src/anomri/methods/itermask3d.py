@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anomri.cohort import Cohort
@@ -21,14 +22,16 @@ from anomri.corruptions.contrast import restain
 from anomri.corruptions.frequency import CUTOFF, high_pass
 from anomri.corruptions.masks import gaussian_mask
 from anomri.corruptions.spatial import flip, rotate
-from anomri.errors import BadCall, BadInput
+from anomri.errors import BadCall, BadInput, unknown
 from anomri.method import Method
 from anomri.nets.engine import engine
 from anomri.nets.unet import REDUCTION, ResidualUNet
 from anomri.preprocess.space import box, cut, paste
-from anomri.scan import Finding, Scan, Trace
-from anomri.scoring.thresholds import bend, stop
+from anomri.scan import Array, Finding, Mask, Scan, Trace
+from anomri.scoring.thresholds import bend, between, left_out, stop, stride
 from anomri.train import Job, Recipe, Sample, generator, train
+
+SCHEDULES = ("adaptive", "exact")
 
 
 class IterMask3D(Method):
@@ -53,6 +56,8 @@ class IterMask3D(Method):
         second half; the paper trains 200 epochs of its 750 to 960 scans at a constant 1e-3
     gamma_mask, gamma_score : slope of tau, in squared normalised intensity per step, at which the mask and the case score stop
     step_percent : share of the brain, in percent, that the mask shrinks by a step
+    schedule : "exact" makes every step; "adaptive" several at once where tau is flat, about 25 passes instead of 100 for the
+        same stop, and interpolates tau(t) there
     """
 
     name = "itermask3d"
@@ -83,6 +88,7 @@ class IterMask3D(Method):
         gamma_mask: float = 0.05,
         gamma_score: float = 0.01,
         step_percent: float = 1.0,
+        schedule: str = "adaptive",
     ) -> None:
         self.width, self.dropout, self.channels, self.cutoff = width, dropout, channels, cutoff
         self.frequency, self.refine, self.tau = frequency, refine, tau
@@ -93,6 +99,9 @@ class IterMask3D(Method):
             raise BadCall(
                 f"step_percent is {step_percent:g}, needs to be from 0.4 to 50 (a step is counted in one byte)"
             )
+        if schedule not in SCHEDULES:
+            raise unknown("schedule", schedule, SCHEDULES)
+        self.schedule = schedule
         self.net: nn.Module = self._network()
 
     def _network(self) -> ResidualUNet:
@@ -125,15 +134,10 @@ class IterMask3D(Method):
                 x = restain(x, brain, rng) if self.contrast and torch.rand(1, generator=rng) < self.contrast else x
             whole = mask == "whole" or (mask == "random" and float(chance[2]) < self.whole_brain)
             m = brain if whole else gaussian_mask(brain, scan.spacing, rng)
-            x_f = self._high(x, scan)
             low, high = box(brain.numpy(), size=size)
-            noise = torch.randn(x.shape, generator=rng)
-            x_m = torch.where(m, noise, x)
-            return {
-                "input": cut(torch.cat([x_m, x_f]), low, high),
-                "x": cut(x, low, high),
-                "brain": cut(brain[None], low, high),
-            }
+            x, x_f, m, brain = (cut(part, low, high) for part in (x, self._high(x, scan), m, brain))
+            x_m = torch.where(m, torch.randn(x.shape, generator=rng), x)
+            return {"input": torch.cat([x_m, x_f]), "x": x, "brain": brain[None]}
 
         def loss(net: nn.Module, batch: Sample) -> Tensor:
             off = (net(batch["input"]).float() - batch["x"]).square() * batch["brain"]
@@ -175,105 +179,145 @@ class IterMask3D(Method):
             self.net, sample, loss, len(healthy), recipe, seed=seed, validate=judge, settings=settings, job=job
         )
         self.net.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return {"best_step": done.best_step, "finished": done.done, "log": done.log}
+        return {"best_step": done.best_step, "finished": done.done, "log": done.log, "box": [int(n) for n in size]}
 
     def _high(self, x: Tensor, scan: Scan) -> Tensor:
         return high_pass(x, scan.spacing, self.cutoff) if self.frequency else torch.zeros_like(x)
 
     def find(self, scan: Scan, rng: torch.Generator) -> Finding:
         look = _Look(self, scan, rng)
+        everything = np.ones(look.voxels, dtype=bool)
         if not self.refine:
-            return look.finding(look.brain)
+            return look.finding(everything)
         if self.tau is not None:
-            mask = self._refine(look, look.error(look.brain), self.tau)
+            mask = self._refine(look, look.errors(everything, "step", 0), self.tau)
             found = look.finding(mask)
-            return replace(
-                found, mask=look.whole(mask).numpy(), scores={"volume_ml": float(mask.sum()) * scan.voxel_ml}
-            )
+            return replace(found, mask=look.whole(mask), scores={"volume_ml": float(mask.sum()) * scan.voxel_ml})
         return self._adaptive(look, scan)
 
     def _adaptive(self, look: _Look, scan: Scan) -> Finding:
         """Section 3.4: the scan's own tau, found while its mask shrinks to nothing."""
-        brain = look.brain
-        n = int(brain.sum())
-        steps = round(100 / self.step_percent)
-        # Phase 1: the mask shrinks by a fixed share of the brain a step; tau(t) is what that takes.
-        mask, taus = brain, []
-        order = torch.zeros(brain.shape, dtype=torch.uint8)
-        first = error = look.error(brain)
-        for t in range(1, steps + 1):
-            inside = error[brain].sort().values
-            tau = inside[max(1, round(n * t / steps)) - 1]
-            taus.append(float(tau))
-            mask = (error > tau) & brain
-            if t < steps:
-                order[mask] = t
-                error = look.error(mask)
+        n, steps, gamma = look.voxels, round(100 / self.step_percent), min(self.gamma_mask, self.gamma_score)
+        ranks = np.maximum(1, np.round(n * np.arange(1, steps + 1) / steps)).astype(int) - 1
+        # Phase 1: the mask shrinks by a share of the brain a step; tau(t) is what that takes.
+        order, everything = np.zeros(n, dtype=np.uint8), np.ones(n, dtype=bool)
+        first = error = look.errors(everything, "step", 0)
+        taus: dict[int, float] = {}
+        masks = {1: np.packbits(everything)}
+        t = 0
+        while True:
+            levels = np.sort(error)[ranks]
+            taus[t + 1] = float(levels[t])
+            after = t + (1 if self.schedule == "exact" else stride(taus, gamma, steps))
+            # The steps up to the next are ranked by this pass.
+            hidden = np.searchsorted(levels[t : min(after, steps - 1)], error)
+            order = np.where(hidden > 0, t + hidden, order).astype(np.uint8)
+            if t + 1 == steps:
+                break
+            t = min(after, steps - 1)
+            masks[t + 1] = np.packbits(error > levels[t - 1])
+            error = look.errors(look.unpacked(masks[t + 1]), "step", t)
+        tau = between(taus, steps)
         # Phase 2: from the whole brain once more, at the tau where the curve bends.
-        curve = bend(taus)
+        curve = bend(tau)
         ends = {
-            name: stop(taus, curve.slope, gamma)
+            name: stop(tau, curve.slope, gamma)
             for name, gamma in (("mask", self.gamma_mask), ("score", self.gamma_score))
         }
-        masks = {name: self._refine(look, first, end.tau) for name, end in ends.items()}
-        found = look.finding(masks["mask"])
-        ml = {name: float(m.sum()) * scan.voxel_ml for name, m in masks.items()}
+        # What the mask depends on is looked at in float32: bfloat16 moves tau by a hundredth.
+        if look.mixed and ends["mask"].step in taus:
+            at = int(ends["mask"].step)
+            error = look.errors(look.unpacked(masks[at]), "step", at - 1, sure=True)
+            ends["mask"] = replace(ends["mask"], tau=float(np.sort(error)[ranks[at - 1]]))
+        finals, refining = {}, {}
+        for name, end in ends.items():
+            before, sure = look.passes, name == "mask" and look.mixed
+            start = look.errors(everything, "step", 0, sure=True) if sure and end.tau is not None else first
+            finals[name] = self._refine(look, start, end.tau, sure=sure)
+            refining[name] = look.passes - before
+        found = look.finding(finals["mask"])
+        ml = {name: float(m.sum()) * scan.voxel_ml for name, m in finals.items()}
         facts = {
             "fit": curve.fit, "a": curve.a, "b": curve.b, "T": curve.points, "r2": curve.r2, "slope": curve.slope,
             "stops": {name: {"gamma": e.gamma, "t": e.step, "tau": e.tau, "ml": ml[name]} for name, e in ends.items()},
-            "passes": look.passes,
+            "schedule": self.schedule, "measured": sorted(taus), "curve_error": left_out(taus), "passes": look.passes, "refining": refining,
         }  # fmt: skip
-        trace = Trace(look.whole(order).numpy(), np.array(taus, dtype=np.float32), facts)
-        final = look.whole(masks["mask"]).numpy()
-        return replace(found, mask=final, scores={"volume_ml": ml["score"]}, trace=trace)
+        trace = Trace(look.whole(order), tau.astype(np.float32), facts)
+        return replace(found, mask=look.whole(finals["mask"]), scores={"volume_ml": ml["score"]}, trace=trace)
 
     @staticmethod
-    def _refine(look: _Look, first: Tensor, tau: float | None) -> Tensor:
+    def _refine(look: _Look, first: Array, tau: float | None, *, sure: bool = False) -> Mask:
         """Algorithm 1: shrink from the whole brain at one tau until the mask shrinks by less than 1 %; empty without a tau."""
+        mask = np.ones(look.voxels, dtype=bool)
         if tau is None:
-            return torch.zeros_like(look.brain)
-        mask, error = look.brain, first
-        for _ in range(100):
-            before, mask = mask, (error > tau) & look.brain
+            return ~mask
+        error = first
+        for i in range(100):
+            before, mask = mask, error > tau
             if not mask.any() or int(before.sum()) - int(mask.sum()) < 0.01 * int(before.sum()):
                 break
-            error = look.error(mask)
+            error = look.errors(mask, "refine", i, sure=sure)
         return mask
 
 
 class _Look:
-    """One scan in the box of its brain, and the network that paints it."""
+    """One scan in the box of its brain, and the network that paints it. Masks and errors are rows of the brain's n voxels."""
 
     def __init__(self, method: IterMask3D, scan: Scan, rng: torch.Generator) -> None:
+        self.scan = scan
+        # Where the brain lies on the network's coarse grids is as in training: it has seen no other.
+        self.low, self.high = box(scan.brain, REDUCTION, like=method.data.get("box"))
         x = torch.tensor(scan.image)
-        self.scan, self.shape = scan, scan.grid.shape
-        self.low, self.high = box(scan.brain, REDUCTION)
-        x_f = method._high(x, scan)
-        self.x, self.x_f = cut(x, self.low, self.high), cut(x_f, self.low, self.high)
         self.brain = cut(torch.tensor(scan.brain), self.low, self.high)
-        self.rng, self.passes = rng, 0
-        self.net = engine(method.net, *method.runtime())
+        self.inside = self.brain.flatten().nonzero()[:, 0]
+        self.voxels, self.channels, self.passes = len(self.inside), len(x), 0
+        # What the network is given: only the first channels' brain changes from pass to pass.
+        self.given = cut(torch.cat([x, method._high(x, scan)]), self.low, self.high)[None]
+        self.x = self.given[0, : self.channels].flatten(1)[:, self.inside]
+        self.seed = int(torch.randint(2**62, (1,), generator=rng))
+        device, dtype, name = method.runtime()
+        self.net = engine(method.net, device, dtype, name)
+        # A precision that the user chose is that of every pass.
+        self.mixed = dtype != torch.float32 and method.precision == "auto"
+        self.sure = engine(method.net, device, torch.float32, name) if self.mixed else self.net
 
-    def paint(self, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The image painted back under a mask `(C, ...)`, and its squared error per voxel, mean over channels."""
+    def paint(self, mask: Mask, *key: object, sure: bool = False) -> tuple[Tensor, Array]:
+        """The image painted back under a mask `(C, I, J, K)`, and its squared error `(n,)`, mean over channels (eq. 5).
+
+        The noise depends on the scan's seed and the key alone: passes that are left out do not change that of others. `sure`: in
+        float32, whatever the others are in.
+        """
         self.passes += 1
-        noise = torch.randn(self.x.shape, generator=self.rng)
-        painted = self.net(torch.cat([torch.where(mask, noise, self.x), self.x_f])[None])[0].cpu()
-        return painted, (painted - self.x).square().mean(dim=0) * self.brain
+        noise = torch.randn(self.x.shape, generator=generator(self.seed, *key))
+        self.given[0, : self.channels].flatten(1)[:, self.inside] = torch.where(torch.from_numpy(mask), noise, self.x)
+        painted = (self.sure if sure else self.net)(self.given)[0].cpu()
+        error = np.asarray((painted.flatten(1)[:, self.inside] - self.x).square().mean(dim=0))
+        if not np.isfinite(error).all():
+            raise BadInput(
+                f"scan '{self.scan.id}': the network painted NaN or infinite values; check the scan's intensities"
+            )
+        return painted, error
 
-    def error(self, mask: Tensor) -> Tensor:
-        """Eq. 5, squared."""
-        return self.paint(mask)[1]
+    def errors(self, mask: Mask, *key: object, sure: bool = False) -> Array:
+        """What `paint` gives, without the image."""
+        return self.paint(mask, *key, sure=sure)[1]
 
-    def finding(self, mask: Tensor) -> Finding:
+    def unpacked(self, bits: NDArray[np.uint8]) -> Mask:
+        """A mask from `np.packbits`."""
+        return np.unpackbits(bits, count=self.voxels).astype(bool)
+
+    def finding(self, mask: Mask) -> Finding:
         """The map and the healthy image of the last pass, under the final mask."""
-        painted, error = self.paint(mask)
-        healthy = np.where(self.whole(mask).numpy(), self.whole(painted).numpy(), self.scan.image)
-        return Finding(self.whole(error).numpy(), healthy=healthy)
+        painted, error = self.paint(mask, "last", sure=True)
+        back = paste(painted, self.low, self.scan.grid.shape).numpy()
+        healthy = np.where(self.whole(mask), back, self.scan.image)
+        return Finding(self.whole(error), healthy=healthy)
 
-    def whole(self, part: Tensor) -> Tensor:
-        """Back from the box to the scan's grid."""
-        return paste(part, self.low, self.shape)
+    def whole(self, row: NDArray[Any]) -> NDArray[Any]:
+        """A row of the brain's voxels on the scan's grid, 0 elsewhere."""
+        volume = np.zeros(self.scan.grid.shape, dtype=row.dtype)
+        volume[self.scan.brain] = row
+        return volume
 
 
 def healthy_tau(method: IterMask3D, healthy: Cohort, *, percentile: float = 80.0, seed: int = 0) -> float:
@@ -290,6 +334,6 @@ def healthy_tau(method: IterMask3D, healthy: Cohort, *, percentile: float = 80.0
     for index, scan in enumerate(healthy):
         rng = generator(seed, "tau", index)
         look = _Look(method, scan, rng)
-        mask = gaussian_mask(look.brain, scan.spacing, rng)
-        errors.append(look.error(mask)[mask])
-    return float(np.percentile(torch.cat(errors).numpy(), percentile))
+        mask = gaussian_mask(look.brain, scan.spacing, rng)[look.brain].numpy()
+        errors.append(look.errors(mask, "random")[mask])
+    return float(np.percentile(np.concatenate(errors), percentile))

@@ -265,8 +265,9 @@ def _mean_square_difference(a: Image, b: Image, inside: Mask) -> float:
             values = _difference(p[None], q[None], inside)
             pieces = (values[k : k + CHUNK] for k in range(0, values.size, CHUNK))
         for piece in pieces:
+            exact = piece.astype(np.float64)
             count += piece.size
-            total += float(np.square(piece, dtype=np.float64).sum())
+            total += float(exact @ exact)
     return total / count if count else np.nan
 
 

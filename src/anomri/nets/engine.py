@@ -1,33 +1,131 @@
-"""How a trained network is run: batch norm folded, channels last, in the processor's fast precision."""
+"""How a trained network is run: batch norm folded, weights of up-sampled convolutions added, channels last, in the processor's
+fast precision; by torch, or on a CPU by OpenVINO where that is installed.
+
+An engine is made once for a network and remembered until its weights change, by each thread its own: threads do not wait for each
+other. What takes long, the graph that OpenVINO makes of a network, they share.
+"""
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 import itertools
+import threading
+import warnings
 from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from anomri.errors import BadInput, unknown
+from anomri.nets.layers import Dropout, SlabConv, UpConv3d, layout
 
-def engine(net: nn.Module, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """A fast function, float32 to float32, that computes what `net` computes in eval mode; `net` itself stays as it is.
+Run = Callable[[Tensor], Tensor]
+"""float32 to float32, what the network computes in eval mode."""
+ENGINES = ("auto", "torch", "openvino")
+
+
+def pick_engine(name: str, device: torch.device) -> str:
+    """torch or openvino; "auto" is openvino on a CPU where it is installed. Raises `BadInput` where it cannot be had."""
+    if name not in ENGINES:
+        raise unknown("engine", name, ENGINES)
+    there = importlib.util.find_spec("openvino") is not None
+    if name == "openvino" and (not there or device.type != "cpu"):
+        why = f"it runs on a CPU, not on '{device}'" if there else "it is not installed; pip install 'anomri[openvino]'"
+        raise BadInput(f"engine 'openvino' cannot be used here: {why}, or take engine 'torch'")
+    if name == "auto":
+        return "openvino" if there and device.type == "cpu" else "torch"
+    return name
+
+
+_KEPT = threading.local()
+_GRAPHS: WeakKeyDictionary[nn.Module, tuple[object, Any]] = WeakKeyDictionary()
+_MAKING = threading.Lock()
+
+
+def engine(net: nn.Module, device: torch.device, dtype: torch.dtype, name: str = "torch") -> Run:
+    """A fast function that computes what `net` computes in eval mode; `net` itself stays as it is.
 
     Parameters
     ----------
     dtype : the precision that the convolutions run in; bfloat16 differs from float32 by about half a percent
+    name : torch or openvino, as `pick_engine` says; torch, with a warning, for a network that OpenVINO cannot run
     """
-    model = copy.deepcopy(net).eval().requires_grad_(False)
-    fold(model)
+    kept: WeakKeyDictionary[nn.Module, tuple[object, dict[object, Run]]] = _KEPT.__dict__.setdefault(
+        "engines", WeakKeyDictionary()
+    )
+    weights = [(id(t), t.data_ptr(), t._version) for t in (*net.parameters(), *net.buffers())]
+    if net not in kept or kept[net][0] != weights:
+        kept[net] = (weights, {})
+    how = (device, dtype, name, torch.get_num_threads())
+    made = kept[net][1]
+    if how not in made:
+        made[how] = _made(net, weights, device, dtype, name)
+    return made[how]
+
+
+def _made(net: nn.Module, weights: object, device: torch.device, dtype: torch.dtype, name: str) -> Run:
+    if name == "openvino":
+        try:
+            with _MAKING:
+                if net not in _GRAPHS or _GRAPHS[net][0] != weights:
+                    _GRAPHS[net] = (weights, _graph(_ready(net)))
+            return _openvino(_GRAPHS[net][1], dtype)
+        except Exception as error:  # Whatever it dislikes in a network, torch can run it.
+            said = " ".join(str(error).split())[:200]
+            warnings.warn(f"openvino cannot run this network, torch does ({type(error).__name__}: {said})")
+    return _torch(_ready(net), device, dtype)
+
+
+def _torch(model: nn.Module, device: torch.device, dtype: torch.dtype) -> Run:
+    if device.type == "cpu":
+        _replace(model, SlabConv.suits, SlabConv)
     channels_last(model.to(device))
 
     @torch.inference_mode()
     def run(x: Tensor) -> Tensor:
         # Autocast, not a cast of the network: some layers have no bfloat16 kernel on a CPU.
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            y: Tensor = model(x.to(device, memory_format=_layout(x)))
+            y: Tensor = model(x.to(device, memory_format=layout(x)))
         return y.float()
+
+    return run
+
+
+def _graph(model: nn.Module) -> Any:
+    """A network as OpenVINO has it, for any batch and any grid."""
+    import openvino
+
+    for tensor in model.parameters():
+        tensor.data = tensor.data.contiguous()
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
+    axes = first.weight.ndim - 2
+    with warnings.catch_warnings():
+        # It still traces by what torch calls deprecated.
+        warnings.simplefilter("ignore")
+        graph = openvino.convert_model(model, example_input=torch.zeros(1, first.in_channels, *[32] * axes))
+    graph.reshape([-1, first.in_channels, *[-1] * axes])
+    return graph
+
+
+def _openvino(graph: Any, dtype: torch.dtype) -> Run:
+    import numpy as np
+    import openvino
+
+    hints = {
+        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = openvino.Core().compile_model(graph, "CPU", hints).create_infer_request()
+
+    def run(x: Tensor) -> Tensor:
+        # Shared: a request's own copy of an input cannot grow with the next scan.
+        given = np.ascontiguousarray(x.detach().numpy(), dtype=np.float32)
+        return torch.from_numpy(request.infer({0: given}, share_inputs=True)[0])
 
     return run
 
@@ -35,12 +133,37 @@ def engine(net: nn.Module, device: torch.device, dtype: torch.dtype) -> Callable
 def channels_last(net: nn.Module) -> nn.Module:
     """The network with its 2D and 3D convolution weights laid out channels last, in place; gives it back."""
     for tensor in (*net.parameters(), *net.buffers()):
-        tensor.data = tensor.data.contiguous(memory_format=_layout(tensor))
+        tensor.data = tensor.data.contiguous(memory_format=layout(tensor))
     return net
 
 
-def _layout(tensor: Tensor) -> torch.memory_format:
-    return {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim, torch.contiguous_format)
+def _ready(net: nn.Module) -> nn.Module:
+    """A copy that only infers."""
+    model = copy.deepcopy(net).eval().requires_grad_(False)
+    fold(model)
+    _replace(model, lambda layer: isinstance(layer, UpConv3d), UpConv3d.fixed)
+    for parent in list(model.modules()):
+        if isinstance(parent, nn.Sequential) and len(parent) > 1 and isinstance(parent[0], _CONVOLUTIONS):
+            *between, last = list(parent)[1:]
+            if isinstance(last, nn.PReLU) and last.num_parameters == 1 and all(map(_passes, between)):
+                # What comes out of a convolution is nobody else's: it may be changed in place.
+                parent[-1] = nn.LeakyReLU(float(last.weight), inplace=True)
+    return model
+
+
+def _replace(model: nn.Module, which: Callable[[nn.Module], bool], by: Callable[[Any], nn.Module]) -> None:
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if which(child):
+                parent._modules[name] = by(child)
+
+
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def _passes(layer: nn.Module) -> bool:
+    """Whether a layer gives back what it is given, in eval mode."""
+    return isinstance(layer, nn.Identity | Dropout | nn.Dropout | nn.Dropout2d | nn.Dropout3d)
 
 
 def fold(module: nn.Module) -> None:

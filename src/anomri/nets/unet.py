@@ -6,20 +6,23 @@ resolution was made from half of it, and cannot be copied through.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
+
+from anomri.nets.layers import Dropout, UpConv3d
 
 REDUCTION = 16
 """Edge lengths of an input must be multiples of this."""
 
 
-def _block(c_in: int, c_out: int, stride: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv3d(c_in, c_out, 3, stride=stride, padding=1),
-        nn.BatchNorm3d(c_out),
-        nn.Dropout(dropout),
-        nn.PReLU(),
-    )
+def _block(conv: nn.Conv3d, dropout: float) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm3d(conv.out_channels), Dropout(dropout), nn.PReLU())
+
+
+def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Conv3d:
+    return nn.Conv3d(c_in, c_out, 3, stride=stride, padding=1)
 
 
 class ResidualUnit(nn.Module):
@@ -27,7 +30,7 @@ class ResidualUnit(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, stride: int, dropout: float) -> None:
         super().__init__()
-        self.body = nn.Sequential(_block(c_in, c_out, stride, dropout), _block(c_out, c_out, 1, dropout))
+        self.body = nn.Sequential(_block(_conv(c_in, c_out, stride), dropout), _block(_conv(c_out, c_out), dropout))
         # Padded by a layer of its own: the pooling refuses edges of 2, which its own padding would make 4.
         pool = nn.Sequential(nn.ConstantPad3d(1, 0.0), nn.AvgPool3d(3, stride))
         self.short: nn.Module = pool if stride > 1 else nn.Identity()
@@ -60,10 +63,9 @@ class ResidualUNet(nn.Module):
         for level in (3, 2, 1, 0):
             wide = below + c[level]
             below = c[level - 1] if level > 0 else c_out
-            last: nn.Module = _block(wide, below, 1, dropout) if level > 0 else nn.Conv3d(wide, below, 3, padding=1)
-            stages.append(
-                nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), _block(wide, wide, 1, dropout), last)
-            )
+            up, last = _block(UpConv3d(wide, wide), dropout), _conv(wide, below)
+            # Called 1 and 2: up-sampling was a layer of its own, 0, when the first weights were saved.
+            stages.append(nn.Sequential(OrderedDict({"1": up, "2": _block(last, dropout) if level > 0 else last})))
         self.up = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> Tensor:

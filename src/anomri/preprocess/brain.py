@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import threading
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -72,11 +73,15 @@ def stripped_mask(scan: Scan) -> Mask | None:
     inside = image != values[counts.argmax()]
     if 1 - inside.mean() < BACKGROUND_SHARE:
         return None
-    labels, _ = ndimage.label(inside)
-    sizes = np.bincount(labels.ravel())
-    if not sizes[1:].any():
+    boxes = ndimage.find_objects(inside.view(np.uint8))
+    if not boxes:
         return None
-    brain = _filled(labels == sizes[1:].argmax() + 1)
+    # All that is not background lies in this box, and so do the holes in it.
+    (box,) = boxes
+    labels, _ = ndimage.label(inside[box])
+    sizes = np.bincount(labels.ravel())
+    brain = np.zeros_like(inside)
+    brain[box] = _filled(labels == sizes[1:].argmax() + 1)
     volume = float(brain.sum()) * scan.voxel_ml
     return brain if BRAIN_ML[0] <= volume <= BRAIN_ML[1] else None
 
@@ -90,6 +95,10 @@ def _filled(mask: Mask) -> Mask:
     open_[0] = False
     filled: Mask = ~open_[labels]
     return filled
+
+
+# deepbet keeps a scan's box on its model while it works.
+_STRIPPING = threading.Lock()
 
 
 @lru_cache(maxsize=1)
@@ -112,7 +121,7 @@ def _deepbet(scan: Scan, *, forced: bool) -> Mask:
         )
     image = np.array(scan.image[channel or 0])
     try:
-        with warnings.catch_warnings():
+        with _STRIPPING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _, mask, _ = _deepbet_model().run(nib.Nifti1Image(image, scan.affine))
     except (AssertionError, ValueError, IndexError, RuntimeError) as error:

@@ -27,6 +27,8 @@ Kind = Literal["map", "mask", "label", "image"]
 REGISTER_MM = 2.0
 """Grid that registration looks at; finer ones cost eight times as much and gain little."""
 MOST_VOXELS = 1e9
+TRUNCATE = 3.0
+"""SDs at which a Gaussian is cut off."""
 
 
 def _warp(volume: NDArray[Any], matrix: Matrix, shape: Sequence[int], *, nearest: bool = False) -> Array:
@@ -65,12 +67,16 @@ def _exact(volume: NDArray[Any], matrix: Matrix, shape: Sequence[int]) -> NDArra
     out = np.zeros(shape, dtype=volume.dtype)
     to, of = [], []
     for o, axis in enumerate(axes):
-        sign, shift, n = whole[axis, o], whole[axis, 3], turned.shape[o]
-        index = sign * np.arange(shape[o]) + shift
-        keep = np.flatnonzero((index >= 0) & (index < n))
-        to.append(keep)
-        of.append(index[keep])
-    out[np.ix_(*to)] = turned[np.ix_(*of)]
+        sign, shift, n = int(whole[axis, o]), int(whole[axis, 3]), turned.shape[o]
+        # Where sign * o + shift lies in 0 to n - 1.
+        ends = sorted((-shift * sign, (n - 1 - shift) * sign))
+        first, last = max(0, ends[0]), min(shape[o] - 1, ends[1])
+        if last < first:
+            return out
+        start, stop = sign * first + shift, sign * last + shift + sign
+        to.append(slice(first, last + 1))
+        of.append(slice(start, stop if stop >= 0 else None, sign))
+    out[tuple(to)] = turned[tuple(of)]
     return out
 
 
@@ -103,7 +109,11 @@ def between(volume: NDArray[Any], source: Grid, target: Grid, kind: Kind, world:
 def _blur(volume: Array, sigma: Sequence[float] | NDArray[Any]) -> Array:
     from scipy.ndimage import gaussian_filter
 
-    return np.asarray(gaussian_filter(volume, sigma, mode="nearest", truncate=3.0), dtype=np.float32)
+    # A kernel one voxel wide smooths nothing.
+    sigma = [s if int(TRUNCATE * s + 0.5) else 0.0 for s in sigma]
+    if not any(sigma):
+        return volume
+    return np.asarray(gaussian_filter(volume, sigma, mode="nearest", truncate=TRUNCATE), dtype=np.float32)
 
 
 def _inside(
@@ -215,7 +225,10 @@ def halve(scan: Scan) -> Scan:
 
 
 def box(
-    mask: Mask, multiple: int = 1, size: Sequence[int] | NDArray[Any] | None = None
+    mask: Mask,
+    multiple: int = 1,
+    size: Sequence[int] | NDArray[Any] | None = None,
+    like: Sequence[int] | NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
     """First and one-past-last indices of a box around a mask, in its middle; they may lie outside the grid.
 
@@ -224,6 +237,8 @@ def box(
     mask : `(I, J, K)` bool; the whole grid counts where nothing is in it
     multiple : edges are grown to multiples of this
     size : the box's edges, instead of the smallest that hold the mask
+    like : edges of another box around the mask, from which this one's corner lies whole multiples away: a network that halves its
+        grid again and again sees the mask in both alike
     """
     where = [
         np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)
@@ -231,7 +246,12 @@ def box(
     low = np.array([w[0] if len(w) else 0 for w in where])
     high = np.array([w[-1] + 1 if len(w) else n for w, n in zip(where, mask.shape, strict=True)])
     edges = np.ceil((high - low) / multiple).astype(int) * multiple if size is None else np.asarray(size)
-    low = low - (edges - (high - low)) // 2
+    if like is None:
+        low = low - (edges - (high - low)) // 2
+    else:
+        corner = low - (np.asarray(like) - (high - low)) // 2
+        low = corner + (low - corner) // multiple * multiple
+        edges = np.ceil((high - low) / multiple).astype(int) * multiple
     return low, low + edges
 
 

@@ -12,7 +12,9 @@ import json
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,12 @@ from anomri import files, preprocess
 from anomri.cohort import Cohort, Entry, Step
 from anomri.errors import AnomriError, BadCall, BadInput
 from anomri.method import Method, versions
+from anomri.run.flow import Flow
 from anomri.run.results import Place, Sizes, prepare, read, write, write_prepared
 from anomri.scan import Detection, Scan
 
 __all__ = [
+    "Flow",
     "Place",
     "detect",
     "draw",
@@ -40,8 +44,8 @@ __all__ = [
 
 Row = dict[str, Any]
 Page = Callable[[Detection, Path], None]
-Work = Callable[[Scan, Place, Sizes], tuple[Row, dict[str, Any]]]
-"""What is done with one raw scan: notes what it writes, returns its row's cells and what else its log keeps."""
+Work = Callable[[Callable[[], Scan], Place, Sizes], tuple[Row, dict[str, Any]]]
+"""What is done with one scan: reads it, notes what it writes, returns its row's cells and what else its log keeps."""
 
 COLUMNS = (
     "id", "status", "score", "mask_ml", "mean_error", "tau", "gamma", "fit", "r2", "brain_ml", "seconds", "sequence", "message",
@@ -55,6 +59,7 @@ def detect(
     *,
     steps: Iterable[Step] | None = None,
     seed: int = 0,
+    jobs: int = 1,
     overwrite: bool = False,
     page: Page | None = None,
     progress: Callable[[Row], None] | None = None,
@@ -66,55 +71,63 @@ def detect(
     ----------
     cohort : raw scans, as read from files
     steps : preprocessing; the method's own where None
-    page : writes a page for a detection to a path
-    progress : called with each scan's row as it ends
+    jobs : so many scans are looked at at a time, sharing the processor's threads. Even with one, the next scan is read and
+        preprocessed meanwhile, and what was found in the last is written
+    page : writes a page for a detection to a path; several threads may call it at once
+    progress : called in this thread with each scan's row as it ends
     shard : (i, n), from 1: only every n-th scan, beginning with the i-th
 
     Returns a row per scan of this shard, in order: status is done, skipped or failed, with the reason in `message`.
     """
-    out = Path(out)
+    out, flow = Path(out), Flow(jobs)
     pipeline = tuple(method.pipeline() if steps is None else steps)
     described = preprocess.describe(pipeline)
-    device, dtype = method.runtime()
+    device, dtype, engine = method.runtime()
     about = {
         "method": method.name,
         "arguments": method.arguments,
         "weights": method.weights_sha256 or weights_hash(method),
         "threshold": method.threshold,
         "precision": method.precision,
+        "engine": method.engine,
         "preprocessing": described,
         "seed": seed,
     }
 
-    def look(scan: Scan, place: Place, written: Sizes) -> tuple[Row, dict[str, Any]]:
-        clock = [time.perf_counter()]
+    def look(read: Callable[[], Scan], place: Place, written: Sizes) -> tuple[Row, dict[str, Any]]:
         seconds: dict[str, float] = {}
+        with flow.reading:
+            scan = read()
+            with _timed(seconds, "preprocess"):
+                scan = preprocess.run(pipeline, scan)
 
-        def tick(name: str) -> None:
-            clock.append(time.perf_counter())
-            seconds[name] = clock[-1] - clock[-2]
+        def detected() -> Detection:
+            with _timed(seconds, "detect"):
+                return method.detect(scan, seed=seed)
 
-        scan = preprocess.run(pipeline, scan)
-        tick("preprocess")
-        found = method.detect(scan, seed=seed)
-        tick("detect")
-        more = {"preprocessing": described, "seconds": seconds, "device": str(device), "precision": str(dtype)[6:]}
+        found = flow.compute(detected)
+        more = {
+            "preprocessing": described,
+            "seconds": seconds,
+            "device": str(device),
+            "precision": str(dtype)[6:],
+            "engine": engine,
+        }
         facts = {**found.facts, **more}
         found = Detection(scan, found.map, found.scores, found.mask, found.healthy, found.trace, facts)
-        _forget(out, place)
-        write(found, place, out, written)
-        tick("write")
+        with _timed(seconds, "write"):
+            _forget(out, place)
+            write(found, place, out, written)
         if page is not None:
-            written[place.page] = -1
-            page(found, out / place.page)
-            written[place.page] = (out / place.page).stat().st_size
-            tick("page")
+            with _timed(seconds, "page"):
+                written[place.page] = -1
+                page(found, out / place.page)
+                written[place.page] = (out / place.page).stat().st_size
         trace = found.trace and {"tau": found.trace.tau, "facts": found.trace.facts}
         return _summary(found, sum(seconds.values())), {"scores": found.scores, "facts": facts, "trace": trace}
 
-    return _each(
-        cohort, out, about, look, needs_page=page is not None, overwrite=overwrite, progress=progress, shard=shard
-    )
+    run = _Run(cohort, out, about, look, flow, overwrite, needs_page=page is not None)
+    return run.rows(shard, progress)
 
 
 def prepare_scans(
@@ -122,91 +135,104 @@ def prepare_scans(
     out: str | Path,
     steps: Iterable[Step],
     *,
+    jobs: int = 1,
     overwrite: bool = False,
     progress: Callable[[Row], None] | None = None,
     shard: tuple[int, int] = (1, 1),
 ) -> list[Row]:
     """Writes every scan of a cohort preprocessed, with its masks, as BIDS derivatives; returns a row per scan.
 
-    What is there already is skipped. The folder can be opened as a cohort again (`open_cohort`).
+    What is there already is skipped. The folder can be opened as a cohort again (`open_cohort`). With `jobs`, so many scans are
+    preprocessed at a time; the next is read and the last is written meanwhile.
     """
-    out, pipeline = Path(out), tuple(steps)
+    out, pipeline, flow = Path(out), tuple(steps), Flow(jobs)
     described = preprocess.describe(pipeline)
 
-    def work(scan: Scan, place: Place, written: Sizes) -> tuple[Row, dict[str, Any]]:
-        begun = time.perf_counter()
-        scan = preprocess.run(pipeline, scan)
-        _forget(out, place)
-        write_prepared(scan, place, out, described, written)
-        brain = float(scan.brain.sum()) * scan.voxel_ml
-        return {"brain_ml": brain, "seconds": time.perf_counter() - begun}, {}
+    def work(read: Callable[[], Scan], place: Place, written: Sizes) -> tuple[Row, dict[str, Any]]:
+        seconds: dict[str, float] = {}
+        with flow.reading:
+            scan = read()
 
-    about = {"preprocessing": described}
-    return _each(cohort, out, about, work, overwrite=overwrite, progress=progress, shard=shard)
+        def prepared() -> Scan:
+            with _timed(seconds, "preprocess"):
+                return preprocess.run(pipeline, scan)
 
+        ready = flow.compute(prepared)
+        with _timed(seconds, "write"):
+            _forget(out, place)
+            write_prepared(ready, place, out, described, written)
+        brain = float(ready.brain.sum()) * ready.voxel_ml
+        return {"brain_ml": brain, "seconds": sum(seconds.values())}, {}
 
-def _each(
-    cohort: Cohort,
-    out: Path,
-    about: Mapping[str, Any],
-    work: Work,
-    *,
-    overwrite: bool,
-    progress: Callable[[Row], None] | None,
-    shard: tuple[int, int],
-    needs_page: bool = False,
-) -> list[Row]:
-    mine = sharded(len(cohort), shard)
-    places = [Place.of(id) for id in cohort.ids]
-    first: dict[str, str] = {}
-    for id, place in zip(cohort.ids, places, strict=True):
-        # Some file systems do not tell capitals.
-        other = first.setdefault(place.label.lower(), id)
-        if other != id:
-            raise BadCall(
-                f"scans '{other}' and '{id}' would both be written as '{place.label}'; rename one (only letters and digits count)"
-            )
-    about = {**about, "steps": preprocess.describe(cohort.steps), "version": versions()["anomri"]}
-    prepare(out)
-    rows = []
-    for k in mine:
-        row = _one(cohort, k, places[k], out, about, work, overwrite, needs_page)
-        rows.append(row)
-        if progress:
-            progress(row)
-    return rows
+    return _Run(cohort, out, {"preprocessing": described}, work, flow, overwrite).rows(shard, progress)
 
 
-def _one(
-    cohort: Cohort,
-    k: int,
-    place: Place,
-    out: Path,
-    about: Mapping[str, Any],
-    work: Work,
-    overwrite: bool,
-    needs_page: bool,
-) -> Row:
-    entry, log = cohort.entries[k], out / place.log
-    sequences = entry.images if isinstance(entry, Entry) else entry.sequences
-    row: Row = {"id": entry.id, "label": place.label, "sequence": "+".join(sequences)}
-    written: Sizes = {}
-    try:
-        read = inputs(entry)
-        key = hashed({**about, "inputs": read})
-        old = None if overwrite else complete(out, place, key)
-        if old is not None and (place.page in old["outputs"] or not needs_page):
-            return {**old["row"], "status": "skipped"}
-        cells, more = work(cohort[k], place, written)
-        row |= {"status": "done", **cells, "message": ""}
-        files.write_json(log, {"row": row, "configuration": key, "inputs": read, "outputs": written, **more})
-    except AnomriError as error:
-        _fail(row, str(error), None, entry, out, place, written)
-    except Exception as error:  # One scan's trouble must not end a cohort; the log keeps the whole story.
-        said = " ".join(str(error).split())[:200]
-        text = f"unexpected {type(error).__name__}: {said} (details in {place.log}; please report it)"
-        _fail(row, text, traceback.format_exc(), entry, out, place, written)
-    return row
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - begun
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A work over a cohort: what is done already is skipped, what fails is told in its row and log."""
+
+    cohort: Cohort
+    out: Path
+    about: Mapping[str, Any]
+    work: Work
+    flow: Flow
+    overwrite: bool
+    needs_page: bool = False
+
+    def rows(self, shard: tuple[int, int], progress: Callable[[Row], None] | None) -> list[Row]:
+        """Does a shard's scans; their rows, in the cohort's order. Raises `BadCall` where two would be written as one."""
+        mine = sharded(len(self.cohort), shard)
+        places = [Place.of(id) for id in self.cohort.ids]
+        first: dict[str, str] = {}
+        for id, place in zip(self.cohort.ids, places, strict=True):
+            # Some file systems do not tell capitals.
+            other = first.setdefault(place.label.lower(), id)
+            if other != id:
+                raise BadCall(
+                    f"scans '{other}' and '{id}' would both be written as '{place.label}'; rename one (only letters and digits count)"
+                )
+        steps = preprocess.describe(self.cohort.steps)
+        about = {**self.about, "steps": steps, "version": versions()["anomri"]}
+        prepare(self.out)
+        rows: dict[int, Row] = {}
+
+        def told(made: tuple[int, Row]) -> None:
+            rows[made[0]] = made[1]
+            if progress:
+                progress(made[1])
+
+        self.flow.run(mine, lambda k: [(k, self._one(k, places[k], about))], told, ahead=True)
+        return [rows[k] for k in mine]
+
+    def _one(self, k: int, place: Place, about: Mapping[str, Any]) -> Row:
+        entry, log = self.cohort.entries[k], self.out / place.log
+        sequences = entry.images if isinstance(entry, Entry) else entry.sequences
+        row: Row = {"id": entry.id, "label": place.label, "sequence": "+".join(sequences)}
+        written: Sizes = {}
+        try:
+            with self.flow.reading:
+                read = inputs(entry)
+                key = hashed({**about, "inputs": read})
+                old = None if self.overwrite else complete(self.out, place, key)
+            if old is not None and (place.page in old["outputs"] or not self.needs_page):
+                return {**old["row"], "status": "skipped"}
+            cells, more = self.work(lambda: self.cohort[k], place, written)
+            row |= {"status": "done", **cells, "message": ""}
+            files.write_json(log, {"row": row, "configuration": key, "inputs": read, "outputs": written, **more})
+        except AnomriError as error:
+            _fail(row, str(error), None, entry, self.out, place, written)
+        except Exception as error:  # One scan's trouble must not end a cohort; the log keeps the whole story.
+            said = " ".join(str(error).split())[:200]
+            text = f"unexpected {type(error).__name__}: {said} (details in {place.log}; please report it)"
+            _fail(row, text, traceback.format_exc(), entry, self.out, place, written)
+        return row
 
 
 def _fail(

@@ -9,11 +9,12 @@ threshold is the observed tau where the slope of the fit first exceeds gamma (eq
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
 from scipy.optimize import minimize_scalar
 
 from anomri.errors import BadCall
@@ -23,6 +24,8 @@ TAU_LIMIT = 10.0
 """Points from the first tau above this on are left out of the fit (published code)."""
 R2_STEPS = 80
 R2_LEAST = 0.85
+RISE_STEPS = 4
+MOST_MEASURED = 0.4
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,60 @@ def stop(tau: ArrayLike, slope: ArrayLike, gamma: float) -> Stop:
     if len(found) == 0:
         return Stop(gamma, None, None)
     return Stop(gamma, int(found[0]) + 1, float(np.asarray(tau)[found[0]]))
+
+
+def stride(tau: Mapping[int, float], gamma: float, steps: int) -> int:
+    """How many steps can be made at once: as many as let tau rise by half as much again as gamma, going on as it did last.
+
+    Parameters
+    ----------
+    tau : threshold of each measured step, from 1
+    gamma : the slope that is looked for, per step
+    steps : of the whole curve; a fifth of them is the most, and the first stride
+
+    Returns 1 where tau rises as fast as gamma or faster: near the bend every step is made. A stride is never longer than the
+    last (tau bends upwards, what looks flat again is noise; for the same reason the rise is taken over 4 steps or more), nor than a
+    third of what is left (a small lesion is a bend at the very end). Where tau rises fast from the beginning, strides are long
+    enough for about two fifths of the steps to do for the whole curve.
+    """
+    at = sorted(tau)
+    if len(at) < 2:
+        return max(1, steps // 5)
+    last = at[-1]
+    before = max((t for t in at if t <= last - RISE_STEPS), default=at[0])
+    rise = (tau[last] - tau[before]) / (last - before)
+    left = max(1, round(MOST_MEASURED * steps) - len(at))
+    least = -(-(steps - last) // left)
+    most = min(last - at[-2], max(1, (steps - last) // 3))
+    return int(np.clip(1.5 * gamma / max(rise, 1e-12), min(least, most), most))
+
+
+def between(tau: Mapping[int, float], steps: int) -> Curve:
+    """A whole threshold curve `(steps,)` from the steps that were measured, the first and the last among them.
+
+    Monotone cubic (PCHIP) in log tau, which is near a straight line where tau is flat.
+    """
+    at = sorted(tau)
+    if len(at) == steps:
+        return np.array([tau[t] for t in at])
+    log = np.log(np.maximum([tau[t] for t in at], 1e-12))
+    curve: Curve = np.exp(PchipInterpolator(at, log)(np.arange(1, steps + 1)))
+    curve[np.array(at) - 1] = [tau[t] for t in at]
+    return curve
+
+
+def left_out(tau: Mapping[int, float]) -> float:
+    """How far an interpolated threshold is off at most: the largest `|between without it - tau|` of the measured steps.
+
+    Squared normalised intensity. Only steps next to ones that were left out count; 0 where none was.
+    """
+    at = sorted(tau)
+    off = [
+        abs(between({t: v for t, v in tau.items() if t != b}, at[-1])[b - 1] - tau[b])
+        for a, b, c in zip(at, at[1:], at[2:], strict=False)
+        if c - a > 2
+    ]
+    return float(max(off, default=0.0))
 
 
 def _tangent(a: float, b: float, t: Curve) -> Curve:

@@ -10,12 +10,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from anomri import files, preprocess
 from anomri.cohort import Cohort, Entry
@@ -23,7 +20,7 @@ from anomri.errors import AnomriError, BadCall, BadInput, unknown
 from anomri.method import versions
 from anomri.metrics.histogram import VoxelHistogram
 from anomri.preprocess import brain, space
-from anomri.run import hashed, inputs, public, sharded
+from anomri.run import Flow, hashed, inputs, public, sharded
 from anomri.scan import Detection, Scan
 from anomri.study.entrants import Ready, make_ready, waits
 from anomri.study.kept import place, read_histogram, write_histogram
@@ -173,18 +170,14 @@ class _Work:
         mine = [scans[k] for k in sharded(len(scans), shard)]
         total = sum(self._cost(source) for source, _ in mine)
         done = 0
-        before = torch.get_num_threads()
-        torch.set_num_threads(max(1, before // jobs))
-        try:
-            with ThreadPoolExecutor(
-                jobs, initializer=torch.set_num_threads, initargs=(max(1, before // jobs),)
-            ) as pool:
-                for row in _flowing(pool, self._scan, mine):
-                    done += 1
-                    if progress is not None:
-                        progress(done, f"{row['case']}, {row['scan']}", total)
-        finally:
-            torch.set_num_threads(before)
+
+        def told(row: Row) -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(done, f"{row['case']}, {row['scan']}", total)
+
+        Flow(jobs).run(mine, self._scan, told)
         return list(self._kept(scans))
 
     def _cost(self, source: str) -> int:
@@ -297,43 +290,6 @@ def _cells(found: Detection, score: str | None) -> Row:
         facts = found.trace.facts
         row |= {"fit": facts["fit"], "r2": facts["r2"], "tau": facts["stops"]["mask"]["tau"]}
     return row
-
-
-def _flowing(
-    pool: ThreadPoolExecutor, each: Callable[[tuple[str, int]], Iterator[Row]], scans: Sequence[tuple[str, int]]
-) -> Iterator[Row]:
-    """The rows of all scans as they are done, a scan a thread; the first error that is not a row's ends all."""
-    import queue
-
-    ready: queue.SimpleQueue[Row | BaseException | None] = queue.SimpleQueue()
-    stopped = False
-
-    def work(at: tuple[str, int]) -> None:
-        try:
-            for row in each(at):
-                if stopped:
-                    return
-                ready.put(row)
-        except BaseException as error:
-            ready.put(error)
-        finally:
-            ready.put(None)
-
-    for at in scans:
-        pool.submit(work, at)
-    left = len(scans)
-    try:
-        while left:
-            got = ready.get()
-            if got is None:
-                left -= 1
-            elif isinstance(got, BaseException):
-                raise got
-            else:
-                yield got
-    finally:
-        stopped = True
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _named(change: object) -> str:
