@@ -80,6 +80,8 @@ def find(
     painter = Painter(subject, off)
     monkeypatch.setattr(itermask3d, "engine", lambda net, device, dtype, name: painter)
     method = IterMask3D(**{"width": 2, "channels": len(subject.image), "schedule": "exact", **arguments})
+    # One precision for all passes, whatever the processor has.
+    method.precision = "float32"
     return method.find(subject, torch.Generator().manual_seed(seed)), painter
 
 

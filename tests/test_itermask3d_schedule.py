@@ -10,6 +10,7 @@ import torch
 
 from anomri.corruptions.frequency import high_pass
 from anomri.errors import BadCall, BadInput
+from anomri.methods import itermask3d
 from anomri.methods.itermask3d import SCHEDULES, IterMask3D
 from anomri.scoring.thresholds import left_out, stride
 from helpers import ellipsoid
@@ -280,3 +281,30 @@ def test_a_small_lesion_on_a_flat_curve_is_not_strode_over(monkeypatch, off):
         a, b = (f.trace.facts["stops"][end] for f in (exact, fast))
         assert (a["t"], a["tau"], a["ml"]) == (b["t"], b["tau"], b["ml"])
     assert fast.trace.facts["passes"] < 25
+
+
+def test_what_the_mask_depends_on_is_looked_at_in_float32(monkeypatch):
+    """bfloat16 gives the curve; its tau at the stop, the refinement of the mask and the last pass are float32's."""
+    subject = scan()
+    rough, fine = (Painter(subject, lambda mask, number, by=by: by * FIXED) for by in (1.1, 1.0))
+    by = {torch.bfloat16: rough, torch.float32: fine}
+    monkeypatch.setattr(itermask3d, "engine", lambda net, device, dtype, name: by[dtype])
+    monkeypatch.setattr(
+        IterMask3D, "runtime", lambda self: (torch.device("cpu"), torch.bfloat16, "torch"), raising=True
+    )
+    method = IterMask3D(width=2, gamma_score=0.005)
+    found = method.find(subject, torch.Generator().manual_seed(0))
+    facts = found.trace.facts
+    end, score = facts["stops"]["mask"], facts["stops"]["score"]
+    assert end["tau"] == pytest.approx(found.trace.tau[end["t"] - 1] / 1.1**2, rel=1e-5)
+    assert score["tau"] == pytest.approx(found.trace.tau[score["t"] - 1], rel=1e-5), "the score is the curve's alone"
+    np.testing.assert_array_equal(found.mask, (squared(subject, FIXED) > np.float32(end["tau"])) & BRAIN)
+    np.testing.assert_allclose(found.map, squared(subject, FIXED), rtol=1e-5)
+    # The first pass, the stop's, the refinement's, the last.
+    assert len(fine.masks) == facts["refining"]["mask"] + 2
+    assert facts["passes"] == len(fine.masks) + len(rough.masks)
+    # A precision that was asked for is that of every pass.
+    fine.masks.clear()
+    method.precision = "bfloat16"
+    method.find(subject, torch.Generator().manual_seed(0))
+    assert not fine.masks
