@@ -363,7 +363,7 @@ def test_an_engine_that_cannot_run_a_network_gives_way_to_torch(monkeypatch):
     def fails(*args):
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr(engines, "_openvino", fails)
+    monkeypatch.setattr(engines, "_graph", fails)
     net = trained(ResidualUNet(width=1)).eval()
     x = torch.randn(1, 2, 16, 16, 32)
     with pytest.warns(UserWarning, match="openvino cannot run this network, torch does .*no such operation"):
