@@ -131,7 +131,7 @@ def _view(detection: Detection) -> _View:
         order = np.where(inside, turned(trace.order), 0).astype(np.uint8)
         volumes["order"] = order[box]
         left = np.bincount(order[inside], minlength=len(trace.tau) + 1)
-        known = {name: trace.facts.get(name) for name in ("fit", "a", "b", "T", "r2")}
+        known = {name: trace.facts.get(name) for name in ("fit", "a", "b", "T", "r2", "measured")}
         stops = {
             name: stop
             for name, stop in dict(trace.facts.get("stops") or {}).items()
