@@ -23,7 +23,6 @@ from anomri.cohort import Cohort
 from anomri.cohorts import open_cohort, phantom
 from anomri.methods import load
 from anomri.metrics.voxel import dice
-from anomri.nets.engine import pick_engine
 from anomri.scan import Scan
 from anomri.study.changes import lesion
 from anomri.train import generator
@@ -57,7 +56,7 @@ def compare(scan: Scan, name: str) -> list[dict[str, object]]:
     again = Plain(method, scan, seed=1).detect()
     itself = dice(slow.mask, again.mask)
     rows = []
-    for engine in dict.fromkeys(("torch", pick_engine("auto", method.runtime()[0]))):
+    for engine in dict.fromkeys(("torch", method.runtime()[2])):
         method.engine = engine
         method.detect(scan)
         begun = time.perf_counter()

@@ -105,6 +105,20 @@ def test_the_version_is_the_package_s(ask):
     assert versions()["anomri"] == anomri.__version__
 
 
+@pytest.mark.parametrize(("before", "after"), [({}, "1"), ({"THP_MEM_ALLOC_ENABLE": "0"}, "0")])
+def test_large_pages_are_asked_for_before_torch_is_loaded(before, after):
+    program = """
+import os, sys
+from anomri.cli import main
+early = "torch" in sys.modules
+main(["--version"])
+print(early, os.environ["THP_MEM_ALLOC_ENABLE"])
+"""
+    env = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"} | before
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env)
+    assert ran.stdout.split()[-2:] == ["False", after]
+
+
 def test_as_a_module():
     ran = subprocess.run([sys.executable, "-m", "anomri", "detcet"], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (2, "")

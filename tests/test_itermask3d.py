@@ -426,7 +426,7 @@ def test_recipe_and_settings_are_the_arguments(monkeypatch):
 def test_small_boxes_are_not_trained_in_bfloat16(monkeypatch):
     """torch's CPU kernel reads unset memory there: weights would be random, or NaN."""
     assert learning(monkeypatch)["job"].precision == "float32"
-    wide = [phantom(n, shape=(48, 40, 36)) for n in range(2)]
+    wide = [phantom(n, shape=(64, 64, 64)) for n in range(2)]
     assert learning(monkeypatch, Cohort(wide))["job"].precision == "auto"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from anomri.errors import BadCall, BadInput
 from anomri.nets import engine as engines
 from anomri.nets.engine import ENGINES, channels_last, engine, fold, pick_engine
-from anomri.nets.layers import Dropout, SlabConv, UpConv3d, layout
+from anomri.nets.layers import Dropout, FusedConv, MeanPool3d, SlabConv, UpConv3d, layout
 from anomri.nets.unet import REDUCTION, ResidualUNet, ResidualUnit
 
 CPU = torch.device("cpu")
@@ -317,6 +317,45 @@ def test_other_layers_stay_as_they_are(layer):
     assert not SlabConv.suits(layer)
 
 
+@settings(max_examples=25)
+@given(
+    st.sampled_from([(5, 6, 7), (3, 4, 2), (8, 6, 1), (6, 4), (32, 2)]),
+    st.sampled_from([("conv", 1), ("conv", 2), ("transposed", 2)]),
+    st.sampled_from([1.0, 0.25, 0.0]),
+    st.booleans(),
+    st.integers(0, 2**31),
+)
+def test_a_fused_convolution_is_the_convolution_and_what_rectifies_it(shape, how, slope, bias, seed):
+    torch.manual_seed(seed)
+    (kind, stride), volume = how, len(shape) == 3
+    if kind == "conv":
+        conv = (nn.Conv3d if volume else nn.Conv2d)(16, 32, 3, stride, 1, bias=bias)
+    else:
+        conv = (nn.ConvTranspose3d if volume else nn.ConvTranspose2d)(16, 8, 4, stride, 1, bias=bias)
+    assert FusedConv.suits(conv)
+    x = torch.randn(2, 16, *shape)
+    with torch.inference_mode():
+        wanted = nn.functional.leaky_relu(conv(x), slope)
+        torch.testing.assert_close(FusedConv(conv, slope)(x), wanted, atol=1e-5, rtol=1e-5)
+        fast = FusedConv(conv, slope, torch.bfloat16)(x)
+    assert fast.dtype == torch.bfloat16
+    assert (fast.float() - wanted).abs().max() < 0.02 * wanted.abs().max()
+
+
+def test_padding_by_other_than_zeros_is_not_fused():
+    assert not FusedConv.suits(nn.Conv3d(2, 2, 3, padding=1, padding_mode="replicate"))
+    assert not FusedConv.suits(nn.Conv2d(2, 2, 3, padding="same"))
+    assert not FusedConv.suits(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 8), (2, 2, 2), (3, 5, 7), (1, 2, 9)])
+def test_mean_pooling_is_torchs(shape):
+    x = torch.randn(2, 3, *shape, dtype=torch.double, requires_grad=True)
+    wanted = nn.functional.avg_pool3d(nn.functional.pad(x, [1] * 6), 3, 2)
+    torch.testing.assert_close(MeanPool3d()(x), wanted)
+    assert torch.autograd.gradcheck(MeanPool3d(), x)
+
+
 # --- engines -------------------------------------------------------------------------------------------------------
 
 
@@ -372,18 +411,19 @@ def test_an_engine_that_cannot_run_a_network_gives_way_to_torch(monkeypatch):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_auto_takes_openvino_where_it_is_and_torch_elsewhere(monkeypatch, there):
+def test_auto_takes_openvino_where_it_is_and_faster(monkeypatch, there):
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: object() if there else None)
-    assert pick_engine("auto", CPU) == ("openvino" if there else "torch")
-    assert pick_engine("auto", torch.device("meta")) == "torch"
-    assert pick_engine("torch", CPU) == "torch"
+    assert pick_engine("auto", CPU, torch.float32) == ("openvino" if there else "torch")
+    assert pick_engine("auto", CPU, torch.bfloat16) == "torch"
+    assert pick_engine("auto", torch.device("meta"), torch.float32) == "torch"
+    assert pick_engine("torch", CPU, torch.float32) == "torch"
     if there:
-        assert pick_engine("openvino", CPU) == "openvino"
+        assert pick_engine("openvino", CPU, torch.bfloat16) == "openvino"
         with pytest.raises(BadInput, match="runs on a CPU, not on 'meta'"):
-            pick_engine("openvino", torch.device("meta"))
+            pick_engine("openvino", torch.device("meta"), torch.float32)
     else:
         with pytest.raises(BadInput, match=r"not installed; pip install 'anomri\[openvino\]'"):
-            pick_engine("openvino", CPU)
+            pick_engine("openvino", CPU, torch.float32)
     with pytest.raises(BadCall, match=r"onnx.*auto, openvino, torch"):
-        pick_engine("onnx", CPU)
+        pick_engine("onnx", CPU, torch.float32)
     assert set(ENGINES) == {"auto", "torch", "openvino"}

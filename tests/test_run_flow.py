@@ -275,25 +275,21 @@ def test_no_more_are_in_memory_than_may_be(tmp_path, jobs):
             counts.append(inside[0])
         read.release()
 
-    def act(id: str) -> None:
-        if id == "sub-0":
-            for _ in range(most):
-                assert read.acquire(timeout=SOON)
-            # Whoever reads too much would do so now.
-            time.sleep(0.1)
-
     def drawn(found: Detection, path: Path) -> None:
         page(found, path)
         with lock:
             inside[0] -= 1
 
     raw = cohort(tmp_path, 9).map(acting(enter))
-    gate = threading.Event()
+    first, gate = threading.Semaphore(1), threading.Event()
 
-    def held(id: str) -> None:
-        # All jobs stand still until the threads have read what they may.
-        if id == "sub-0":
-            act(id)
+    def held(_: str) -> None:
+        # All jobs stand still until the threads have read what they may; whichever scan was read first sees to it.
+        if first.acquire(blocking=False):
+            for _read in range(most):
+                assert read.acquire(timeout=SOON)
+            # Whoever reads too much would do so now.
+            time.sleep(0.1)
             gate.set()
         assert gate.wait(SOON)
 

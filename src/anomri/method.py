@@ -222,7 +222,8 @@ class Method(ABC):
     def runtime(self) -> tuple[torch.device, torch.dtype, str]:
         """Device, precision and engine that networks run in."""
         device = pick_device(self.device)
-        return device, pick_precision(self.precision, device), pick_engine(self.engine, device)
+        dtype = pick_precision(self.precision, device)
+        return device, dtype, pick_engine(self.engine, device, dtype)
 
     @final
     def save(self, folder: str | Path, *, half: bool = False) -> Path:

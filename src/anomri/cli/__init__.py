@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -102,6 +103,9 @@ def _main(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line, `sys.argv` where no arguments are given; returns the exit code."""
+    # Before torch is loaded, which reads it once: large tensors take large pages, on Linux. A network's pass takes memory anew, and
+    # clearing small pages takes as long as the convolutions do.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:

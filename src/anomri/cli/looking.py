@@ -106,7 +106,7 @@ def detect(
             "--engine",
             metavar="NAME",
             panel=RUNNING,
-            help="auto (openvino on a CPU where it is installed: pip install 'anomri\\[openvino]', else torch), torch, openvino.",
+            help="auto, torch, openvino. auto is torch, or openvino on a CPU that has no bfloat16 arithmetic (pip install 'anomri\\[openvino]').",
         ),
     ] = "auto",
     schedule: Annotated[

@@ -6,6 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
+SHORT = 2
+"""Edges up to this are not trained on in bfloat16: torch 2.13 on a CPU reads unset memory there, in weight gradients and, with AMX, in
+strided convolutions whose last axis comes out as one voxel."""
+
 
 class UpConv3d(nn.Conv3d):
     """Nearest up-sampling by 2 and a convolution of 3 voxels, on the coarse grid: 8 products a voxel instead of 27.
@@ -39,23 +45,89 @@ class UpConv3d(nn.Conv3d):
         return layer
 
 
+class MeanPool3d(nn.Module):
+    """The mean of 3^3 voxels at every other voxel, zeros outside: `AvgPool3d(3, 2, padding=1)`, exact to rounding.
+
+    On a CPU torch's own takes longer than the convolutions beside it; there it is a convolution of each channel by itself.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            if x.device.type != "cpu":
+                return F.avg_pool3d(F.pad(x, [1] * 6), 3, 2)
+            channels = x.shape[1]
+            y: Tensor = F.conv3d(x, x.new_full((channels, 1, 3, 3, 3), 1 / 27), None, 2, 1, 1, channels)
+            return y
+
+
+class FusedConv(nn.Module):
+    """A convolution, transposed or not, and what rectifies it, as one operation of the CPU's library; for inference.
+
+    Computes in its weights' precision, and gives that. The activation would otherwise read and write the result once more, which
+    takes as long as the convolution where channels are few.
+
+    Parameters
+    ----------
+    conv : 2D or 3D, one that `suits`
+    slope : of the rectifier below 0; 1 is none
+    """
+
+    def __init__(self, conv: nn.Module, slope: float = 1.0, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        assert isinstance(conv, (*CONVOLUTIONS, *TRANSPOSED))
+        weight = conv.weight.detach().to(dtype)
+        self.weight = nn.Parameter(weight.contiguous(memory_format=layout(weight)), requires_grad=False)
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().to(dtype), requires_grad=False)
+        activation = ("none", []) if slope == 1 else ("leaky_relu", [slope])
+        self.how = ([*conv.stride], [*conv.dilation], conv.groups, *activation, "")
+        self.padding = [*conv.padding]
+        self.output_padding = [*conv.output_padding] if isinstance(conv, TRANSPOSED) else None
+
+    @staticmethod
+    def suits(conv: nn.Module) -> bool:
+        """Whether a layer can be computed so, by this build of torch."""
+        return (
+            torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+            and hasattr(torch.ops.mkldnn, "_convolution_transpose_pointwise")
+            and isinstance(conv, (*CONVOLUTIONS, *TRANSPOSED))
+            and conv.padding_mode == "zeros"
+            and not isinstance(conv.padding, str)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
+        wanted = weight.dtype
+        if self.output_padding is None and x.shape[-1] <= self.how[0][-1] > 1:
+            # One voxel comes out along the last axis: see SHORT.
+            weight, bias = weight.float(), None if bias is None else bias.float()
+        x = x.to(weight.dtype, memory_format=layout(x))
+        if self.output_padding is None:
+            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, self.padding, *self.how)
+        else:
+            padding = (self.padding, self.output_padding)
+            y = torch.ops.mkldnn._convolution_transpose_pointwise(x, weight, bias, *padding, *self.how)
+        return y.to(wanted)
+
+
 class SlabConv(nn.Module):
     """A convolution of stride 1 with few outputs, for 16 of them along the last axis at once.
 
     Processors multiply 16 output channels in the time of 1. Here the 16 are neighbours along the last axis: a convolution of stride 16
-    whose kernels are the given one, shifted. Exact; takes and gives what the given convolution does.
+    whose kernels are the given one, shifted. Exact; computes in its weights' precision, and gives that.
     """
 
-    def __init__(self, conv: nn.Conv2d | nn.Conv3d) -> None:
+    def __init__(self, conv: nn.Conv2d | nn.Conv3d, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.outputs = conv.out_channels
         self.slab = 16 // self.outputs
-        weight, taps = conv.weight.detach(), conv.kernel_size[-1]
+        weight, taps = conv.weight.detach().to(dtype), conv.kernel_size[-1]
         shifted = weight.new_zeros(self.slab, *weight.shape[:-1], taps + self.slab - 1)
         for place in range(self.slab):
             shifted[place, ..., place : place + taps] = weight
-        self.weight = nn.Parameter(shifted.flatten(0, 1), requires_grad=False)
-        bias = weight.new_zeros(self.outputs) if conv.bias is None else conv.bias.detach()
+        shifted = shifted.flatten(0, 1)
+        self.weight = nn.Parameter(shifted.contiguous(memory_format=layout(shifted)), requires_grad=False)
+        bias = weight.new_zeros(self.outputs) if conv.bias is None else conv.bias.detach().to(dtype)
         self.bias = nn.Parameter(bias.repeat(self.slab), requires_grad=False)
         self.padding, self.convolve = conv.padding, F.conv2d if weight.ndim == 4 else F.conv3d
 
@@ -73,8 +145,11 @@ class SlabConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         stride, edge = (*[1] * (x.ndim - 3), self.slab), x.shape[-1]
-        if edge % self.slab:
-            x = F.pad(x, (0, -edge % self.slab))
+        x = x.to(self.weight.dtype, memory_format=layout(x))
+        # Two slabs at least: see SHORT.
+        spare = max(2 * self.slab - edge, -edge % self.slab)
+        if spare:
+            x = F.pad(x, (0, spare))
         y: Tensor = self.convolve(x, self.weight, self.bias, stride=stride, padding=self.padding)
         # (B, slab x outputs, ..., K / slab) to (B, outputs, ..., K).
         y = y.reshape(len(y), self.slab, self.outputs, *y.shape[2:]).movedim(1, -1).flatten(-2)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from anomri.nets.layers import Dropout, UpConv3d
+from anomri.nets.layers import Dropout, MeanPool3d, UpConv3d
 
 REDUCTION = 16
 """Edge lengths of an input must be multiples of this."""
@@ -31,13 +31,13 @@ class ResidualUnit(nn.Module):
     def __init__(self, c_in: int, c_out: int, stride: int, dropout: float) -> None:
         super().__init__()
         self.body = nn.Sequential(_block(_conv(c_in, c_out, stride), dropout), _block(_conv(c_out, c_out), dropout))
-        # Padded by a layer of its own: the pooling refuses edges of 2, which its own padding would make 4.
-        pool = nn.Sequential(nn.ConstantPad3d(1, 0.0), nn.AvgPool3d(3, stride))
-        self.short: nn.Module = pool if stride > 1 else nn.Identity()
+        self.short: nn.Module = MeanPool3d() if stride > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.body(x)
         short: Tensor = self.short(x[:, : y.shape[1]])
+        if not self.training:
+            short = short.to(y.dtype)
         return torch.cat([y[:, : short.shape[1]] + short, y[:, short.shape[1] :]], dim=1)
 
 
