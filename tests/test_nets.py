@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from anomri.errors import BadCall, BadInput
 from anomri.nets import engine as engines
+from anomri.nets import fused
 from anomri.nets.engine import ENGINES, channels_last, engine, fold, pick_engine
-from anomri.nets.layers import Dropout, FusedConv, MeanPool3d, SlabConv, UpConv3d, layout
+from anomri.nets.fused import FusedConv, SlabConv, UpByPlaces, UpInPieces
+from anomri.nets.layers import Dropout, MeanPool3d, UpConv3d, layout
 from anomri.nets.unet import REDUCTION, ResidualUNet, ResidualUnit
 
 CPU = torch.device("cpu")
@@ -340,6 +342,56 @@ def test_a_fused_convolution_is_the_convolution_and_what_rectifies_it(shape, how
         fast = FusedConv(conv, slope, torch.bfloat16)(x)
     assert fast.dtype == torch.bfloat16
     assert (fast.float() - wanted).abs().max() < 0.02 * wanted.abs().max()
+
+
+UPS = {"2D": (nn.ConvTranspose2d, nn.Conv2d, (6, 5)), "3D": (nn.ConvTranspose3d, nn.Conv3d, (3, 5, 4))}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("axes", UPS)
+def test_a_doubling_by_places_is_the_transposed_convolution(monkeypatch, axes, bias):
+    monkeypatch.setattr(fused, "MANY", 4)
+    transposed, _, shape = UPS[axes]
+    conv = transposed(3, 4, 4, 2, 1, bias=bias)
+    assert UpByPlaces.suits(conv)
+    x = torch.randn(2, 3, *shape)
+    with torch.inference_mode():
+        wanted = nn.functional.leaky_relu(conv(x), 0.2)
+        torch.testing.assert_close(UpByPlaces(conv, 0.2)(x), wanted, atol=1e-5, rtol=1e-5)
+    assert not UpByPlaces.suits(transposed(3, 3, 4, 2, 1)), "few channels"
+    assert not UpByPlaces.suits(transposed(3, 4, 3, 2, 1))
+    assert not UpByPlaces.suits(transposed(3, 4, 4, 2, 1, output_padding=1))
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(1, 23),
+    st.sampled_from([(1, 3), (1, 5), (8, 3), (8, 1)]),
+    st.booleans(),
+    st.sampled_from([1.0, 0.2]),
+    st.integers(0, 2**31),
+)
+def test_doubling_and_convolving_in_pieces_is_the_same(rows, how, bias, slope, seed):
+    """Whatever the number of rows leaves for the last piece, however far the convolution reaches."""
+    torch.manual_seed(seed)
+    outputs, taps = how
+    up, last = nn.ConvTranspose3d(4, 4, 4, 2, 1), nn.Conv3d(4, outputs, taps, padding=taps // 2, bias=bias)
+    assert UpInPieces.suits(up, last)
+    x = torch.randn(1, 4, rows, 3, 16)
+    with torch.inference_mode():
+        wanted = nn.functional.leaky_relu(last(nn.functional.leaky_relu(up(x), 0.3)), slope)
+    second = SlabConv(last, torch.bfloat16) if outputs == 1 else FusedConv(last, dtype=torch.bfloat16)
+    layer = UpInPieces(FusedConv(up, 0.3, torch.bfloat16), second, slope)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        whole = layer(x)
+        patch.setattr(fused, "LARGE_BYTES", 0)
+        fast = layer(x)
+        twice = layer(torch.cat([x, x]))
+    for made in (whole, fast, twice[:1], twice[1:]):
+        assert made.shape == wanted.shape
+        assert (made.float() - wanted).abs().max() < 0.03 * wanted.abs().max()
+    # The bias of the last convolution is added once.
+    assert (fast.float() - wanted).mean().abs() < 0.01 * wanted.abs().max()
 
 
 def test_padding_by_other_than_zeros_is_not_fused():

@@ -33,7 +33,7 @@ from anomri.scoring.thresholds import bend, between, left_out, stop, stride
 from anomri.train import Job, Recipe, Sample, generator, train
 
 SCHEDULES = ("adaptive", "exact")
-NEARLY = 0.05
+NEARLY = 0.03
 """A mask that shrinks by less than this a round is refined in float32: it ends at 1 %, which bfloat16's error can miss by a round."""
 
 

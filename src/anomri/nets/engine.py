@@ -12,7 +12,7 @@ import importlib.util
 import itertools
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anomri.errors import BadInput, unknown
-from anomri.nets.layers import CONVOLUTIONS, TRANSPOSED, Dropout, FusedConv, SlabConv, UpConv3d, layout
+from anomri.nets.fused import FusedConv, SlabConv, UpByPlaces, UpInPieces
+from anomri.nets.layers import CONVOLUTIONS, TRANSPOSED, Dropout, UpConv3d, layout
 
 Run = Callable[[Tensor], Tensor]
 """float32 to float32, what the network computes in eval mode."""
@@ -168,16 +169,51 @@ def _replace(model: nn.Module, which: Callable[[nn.Module], bool], by: Callable[
 
 def _fuse(model: nn.Module, dtype: torch.dtype) -> None:
     """Every convolution in the form that a CPU computes quickest, with the rectifier that follows it in a `Sequential`."""
-    for parent in list(model.modules()):
-        if not isinstance(parent, nn.Sequential):
-            continue
-        layers = [(name, layer) for name, layer in parent.named_children() if not _passes(layer)]
-        for (name, conv), (after, rectifier) in itertools.pairwise(layers):
-            if FusedConv.suits(conv) and isinstance(rectifier, nn.LeakyReLU | nn.ReLU):
-                slope = rectifier.negative_slope if isinstance(rectifier, nn.LeakyReLU) else 0.0
-                parent._modules[name], parent._modules[after] = FusedConv(conv, slope, dtype), nn.Identity()
+    for chain in list(model.modules()):
+        places = list(_leaves(chain)) if isinstance(chain, nn.Sequential) else []
+
+        def slope(at: int, places: list[tuple[nn.Module, str, nn.Module]] = places) -> float | None:
+            """Of the rectifier at a place; None where there is none."""
+            layer = places[at][2] if at < len(places) else None
+            if isinstance(layer, nn.LeakyReLU):
+                return float(layer.negative_slope)
+            return 0.0 if isinstance(layer, nn.ReLU) else None
+
+        def put(at: int, layer: nn.Module, count: int, places: list[tuple[nn.Module, str, nn.Module]] = places) -> None:
+            for offset in range(count):
+                parent, name, _ = places[at + offset]
+                parent._modules[name] = nn.Identity() if offset else layer
+
+        at = 0
+        while at < len(places):
+            conv, after = places[at][2], slope(at + 1)
+            if not FusedConv.suits(conv):
+                at += 1
+                continue
+            count = 1 if after is None else 2
+            fused = FusedConv(conv, 1.0 if after is None else after, dtype)
+            last = places[at + count][2] if at + count < len(places) else None
+            if UpByPlaces.suits(conv):
+                put(at, UpByPlaces(conv, 1.0 if after is None else after, dtype), count)
+            elif last is not None and UpInPieces.suits(conv, last):
+                below = slope(at + count + 1)
+                second = SlabConv(last, dtype) if SlabConv.suits(last) else FusedConv(last, dtype=dtype)
+                count += 1 if below is None else 2
+                put(at, UpInPieces(fused, second, 1.0 if below is None else below), count)
+            elif count == 2 or not SlabConv.suits(conv):
+                put(at, fused, count)
+            at += count
     _replace(model, SlabConv.suits, lambda conv: SlabConv(conv, dtype))
     _replace(model, FusedConv.suits, lambda conv: FusedConv(conv, dtype=dtype))
+
+
+def _leaves(chain: nn.Sequential) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """The layers of a chain in their order, those of chains within it too, each with whom it belongs to and its name there."""
+    for name, layer in chain.named_children():
+        if isinstance(layer, nn.Sequential):
+            yield from _leaves(layer)
+        elif not _passes(layer):
+            yield chain, name, layer
 
 
 def _passes(layer: nn.Module) -> bool:
