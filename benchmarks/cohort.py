@@ -1,6 +1,6 @@
 """Seconds that `detect` takes for a cohort: one part after the other, with reading and writing overlapped, and two scans at once.
 
-Command:  python benchmarks/cohort.py            (about 3 minutes on two cores; --spacing 1 for the papers' grid, 8 times that)
+Command:  python benchmarks/cohort.py            (about a minute on two cores; --spacing 1 for the papers' grid, 8 times that)
 
 Scans are phantoms in files of 1 mm, looked at by the shipped model, or by one of its size with random weights. Maps and pages are
 written to a temporary folder. "Plain" reads, preprocesses, looks, writes and draws, one scan after the other. The three take

@@ -1,6 +1,6 @@
 """Seconds and peak memory of one `detect` on a 192^3 scan at 1 mm, against the plain loop of the paper, with what is left of it by part.
 
-Command:  python benchmarks/detect.py            (about 3 minutes on two cores; --scan FILE for a stripped T1w of one's own)
+Command:  python benchmarks/detect.py            (about 5 minutes on two cores; --scan FILE for a stripped T1w of one's own)
 
 The network costs what the paper's does (width 16, 8.9 M parameters) and paints as the shipped one does at 2 mm
 (`plain.AtOneMillimetre`), for both alike: there are no weights of 1 mm yet, and random ones would make a curve that no scan has. The

@@ -203,7 +203,8 @@ class UpInPieces(nn.Module):
             and FusedConv.suits(last)
             and isinstance(last, CONVOLUTIONS)
             and set(last.stride) == set(last.dilation) == {1}
-            and all(2 * p + 1 == k for p, k in zip(last.padding, last.kernel_size, strict=True))
+            and [k // 2 for k in last.kernel_size] == [*last.padding]
+            and all(k % 2 == 1 for k in last.kernel_size)
         )
 
     def forward(self, x: Tensor) -> Tensor:
