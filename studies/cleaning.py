@@ -24,10 +24,10 @@ from anomri.study.papers.behrendt import ENSEMBLE, LABELLED, ixi_to_fit, labelle
 
 METRICS = ("voxel_auprc",)
 CLEANING = {
-    "all three": ("median", "erosion", "components"),
-    "without components": ("median", "erosion"),
-    "without median": ("erosion", "components"),
-    "without erosion": ("median", "components"),
+    "all three": "median+erosion+components",
+    "without components": "median+erosion",
+    "without median": "erosion+components",
+    "without erosion": "median+components",
 }
 # Method and arguments of each line.
 MODELS: Models = {

@@ -160,7 +160,7 @@ BAD_CALLS: dict[str, tuple[str, str]] = {
     "detect good.nii.gz --id ???": ("no letter or digit", "id of no letters"),
     "detcet good.nii.gz": ("Did you mean 'detect'", "unknown verb"),
     "fit": ("missing", "no method"),
-    "fit magic --cohort . --out m": ("known: itermask3d", "unknown method"),
+    "fit magic --cohort . --out m": ("itermask3d", "unknown method"),
     "fit itermask3d --cohort .": ("--out", "no out"),
     "fit itermask3d --cohort . --out m --set widht=3": ("known: batch", "unknown argument"),
     "fit itermask3d --cohort . --out m --set width": ("not NAME=VALUE", "set without value"),

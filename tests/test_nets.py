@@ -286,7 +286,7 @@ def test_dropout_does_nothing_in_eval_mode_or_at_zero_and_follows_the_seed():
 
 @settings(max_examples=15)
 @given(
-    st.sampled_from([((3, 4, 16), 3), ((2, 5, 21), 3), ((4, 3, 48), 5), ((6, 7), 3), ((5, 33), 1)]),
+    st.sampled_from([((3, 4, 16), 3), ((2, 5, 21), 3), ((4, 3, 48), 5), ((6, 7), 3), ((5, 33), 5)]),
     st.integers(1, 4),
     st.booleans(),
     st.integers(0, 2**31),
@@ -306,6 +306,8 @@ def test_a_convolution_with_few_outputs_makes_sixteen_at_once(where, outputs, bi
     [
         nn.Conv3d(2, 5, 3, padding=1),
         nn.Conv3d(2, 1, 3),
+        nn.Conv3d(2, 1, 1),
+        nn.Conv3d(2, 1, 3, padding=1, padding_mode="replicate"),
         nn.Conv3d(2, 1, 3, padding=1, stride=2),
         nn.Conv3d(2, 1, 3, padding=1, dilation=2),
         nn.Conv3d(2, 2, 3, padding=1, groups=2),

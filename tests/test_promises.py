@@ -28,6 +28,13 @@ SMALL = {
     "itermask3d": {
         "width": 2, "dropout": 0.0, "steps": 80, "batch": 2, "lr": 1e-2, "step_percent": 5.0, "gamma_mask": 1.0, "gamma_score": 0.5
     },
+    "itermask2": {"width": 4, "dropout": 0.0, "steps": 30, "batch": 4, "lr": 3e-3},
+    "ae": {"latent": 16, "width": 4, "levels": 3, "steps": 60, "batch": 4, "lr": 3e-3},
+    "vae": {"dims": 3, "latent": 16, "width": 4, "levels": 3, "steps": 60, "batch": 2, "lr": 3e-3, "n": 2},
+    "spatial_erasing": {"latent": 16, "width": 4, "levels": 3, "steps": 60, "batch": 2, "lr": 3e-3},
+    "dae": {"width": 4, "steps": 60, "batch": 4, "lr": 3e-3},
+    "threshold": {"reference": "healthy"},
+    "covariance_model": {},
 }  # fmt: skip
 """Constructor arguments with which a method fits in seconds, and whose scores speak of a lesion of a percent of the brain."""
 
@@ -110,7 +117,7 @@ def test_says_what_it_is(cls):
         assert said
     assert 1990 < cls.year < 2100
     assert str(cls.year) in inspect.getmodule(cls).__doc__
-    assert cls.dimensions in ("2D", "3D")
+    assert cls.dimensions in ("2D", "3D", "2D, 3D")
     assert cls.map_unit
     assert not inspect.isabstract(cls)
     assert not cls.__subclasses__(), "a class that can be built is never subclassed"
@@ -192,7 +199,7 @@ def test_the_same_seed_gives_the_same_weights(cls):
     first, again, other = learned(0, 1), learned(0, 2), learned(1, 1)
     assert first.keys() == again.keys()
     assert all(torch.equal(first[k], again[k]) for k in first)
-    if first:
+    if "steps" in SMALL[cls.name]:
         assert any(not torch.equal(first[k], other[k]) for k in first)
 
 
@@ -438,9 +445,8 @@ def test_arguments_are_saved_and_loaded(cls, fitted, tmp_path):
     choices = {"schedule": "exact"}
     changed = {n: choices.get(n, other(v)) for n, v in fitted.arguments.items()}
     method = cls(**changed)
-    for name, part in fitted.networks().items():
-        setattr(method, name, part)
     method.data = fitted.data
+    method.build(method.data)
     assert back(method.save(tmp_path)).arguments == changed == method.arguments
 
 

@@ -356,18 +356,11 @@ def test_a_table_of_the_thesis_fits_together():
 
 
 def test_erasing_is_told_by_the_name_of_a_line():
-    assert erasing("2D-None") == ("vae", {"latent": 128, "lr": 1e-3, "batch": 32})
-    assert erasing("3D-None") == ("vae3d", {"latent": 512, "lr": 1e-3, "batch": 32})
+    assert erasing("2D-None") == ("vae", {"dims": 2, "lr": 1e-3, "batch": 32})
+    assert erasing("3D-None") == ("vae", {"dims": 3, "lr": 1e-3, "batch": 32})
     method, arguments = erasing("2D-Multi-Patch-0")
     assert method == "spatial_erasing"
-    assert arguments == {
-        "latent": 128,
-        "dims": 2,
-        "erase": "multi-patch",
-        "fill": "zeros",
-        "lr": 1e-3,
-        "batch": 32,
-    }
+    assert arguments == {"dims": 2, "erase": "multi", "fill": "zero", "lr": 1e-3, "batch": 32}
     assert erasing("3D-Cube-n")[1]["fill"] == "noise"
     with pytest.raises(KeyError):
         erasing("3D-Cube-x")

@@ -24,6 +24,7 @@ from anomri.cohort import Cohort, Step
 from anomri.errors import BadCall, BadInput, NotFitted
 from anomri.nets.engine import pick_engine
 from anomri.scan import Detection, Finding, Scan
+from anomri.scoring.cleaning import cleaning
 from anomri.scoring.thresholds import healthy_threshold
 from anomri.train import Job, generator, pick_device, pick_precision
 
@@ -56,6 +57,8 @@ class Method(ABC):
     precision: str = "auto"
     engine: str = "auto"
     weights_sha256: str | None = None
+    #: How a map, and the mask cut from it, are cleaned: one of `scoring.cleaning.CLEANINGS`.
+    cleaning: str = "none"
 
     @abstractmethod
     def learn(self, healthy: Cohort, validation: Cohort | None, rng: torch.Generator, job: Job) -> Mapping[str, Any]:
@@ -64,6 +67,12 @@ class Method(ABC):
     @abstractmethod
     def find(self, scan: Scan, rng: torch.Generator) -> Finding:
         """Looks at one preprocessed scan."""
+
+    def build(self, data: Mapping[str, Any]) -> None:  # noqa: B027, a hook that most leave empty
+        """Makes the networks whose shape depends on the scans that were learned from, before weights are loaded into them."""
+
+    def settle(self, healthy: Cohort, seed: int) -> None:  # noqa: B027, another
+        """Finds what a method itself takes from the healthy scans of `calibrate`, before it looks at them."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -134,12 +143,20 @@ class Method(ABC):
         """
         if len(healthy) == 0:
             raise BadCall("no healthy scan to calibrate on; the cohort is empty")
-        maps, scores = [], []
-        for scan in healthy:
-            detection = self.detect(scan, seed=seed)
-            maps.append(detection.map[scan.brain])
-            scores.append(dict(detection.scores))
-        self.threshold = healthy_threshold(maps, rate)
+        self._check_fitted()
+        before = self.data
+        try:
+            self.settle(healthy, seed)
+            maps, scores = [], []
+            for scan in healthy:
+                detection = self.detect(scan, seed=seed)
+                maps.append(detection.map[scan.brain])
+                scores.append(dict(detection.scores))
+            self.threshold = healthy_threshold(maps, rate)
+        except BaseException:
+            # A calibration that fails leaves the method as it was.
+            self.data = before
+            raise
         reference = {name: sorted(s[name] for s in scores) for name in scores[0]}
         self.data = {
             **self.data,
@@ -158,10 +175,7 @@ class Method(ABC):
 
         Raises `NotFitted` before `fit`, `BadInput` where the scan was not preprocessed as the scans of `fit` were.
         """
-        if not self.fitted:
-            raise NotFitted(
-                f"{self.name} has not learned yet; call fit(healthy), or load weights with anomri.load(folder)"
-            )
+        self._check_fitted()
         spacing, sequences = self.data["spacing_mm"], self.data["sequences"]
         if not np.allclose(scan.spacing, spacing, rtol=0.01):
             raise BadInput(
@@ -177,14 +191,15 @@ class Method(ABC):
             )
         begun = time.perf_counter()
         finding = self.find(_without_truth(scan), generator(seed, "detect"))
-        error = np.where(scan.brain, finding.map, 0).astype(np.float32)
+        clean = cleaning(self.cleaning)
+        error = clean.map(np.where(scan.brain, finding.map, 0).astype(np.float32), scan.brain)
         if not np.isfinite(error).all():
             raise BadInput(
                 f"scan '{scan.id}': {self.name} gave a map with NaN or infinite values; check the scan's intensities"
             )
         mask = finding.mask
         if mask is None and self.threshold is not None:
-            mask = error > self.threshold
+            mask = clean.mask(error > self.threshold)
         if mask is not None:
             mask = mask & scan.brain
         inside = error[scan.brain]
@@ -205,6 +220,7 @@ class Method(ABC):
     def begin_with(self, other: Method) -> Self:
         """Takes another model's weights as a start for `fit` with `Job(warm=True)`; raises `BadCall` where they do not fit."""
         theirs = other.networks()
+        self.build(other.data)
         for part, net in self.networks().items():
             try:
                 net.load_state_dict(theirs[part].state_dict())
@@ -214,6 +230,12 @@ class Method(ABC):
                 ) from error
         self.weights_sha256 = other.weights_sha256
         return self
+
+    def _check_fitted(self) -> None:
+        if not self.fitted:
+            raise NotFitted(
+                f"{self.name} has not learned yet; call fit(healthy), or load weights with anomri.load(folder)"
+            )
 
     def networks(self) -> dict[str, nn.Module]:
         """What it learned, by attribute."""
@@ -268,6 +290,7 @@ class Method(ABC):
             raise BadInput(
                 f"weights '{path}' have hash {sha[:12]}, model.json says {str(about['weights_sha256'])[:12]}; copy the model folder again"
             )
+        self.build(about["data"])
         for part, net in self.networks().items():
             own = {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
             try:

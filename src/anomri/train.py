@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from anomri.nets.engine import channels_last
 Sample = Mapping[str, Tensor]
 Progress = Callable[[Mapping[str, Any]], None]
 
+OPTIMISERS = ("adam", "adamw", "amsgrad")
 BEGIN_ANEW = "name another folder, or delete this one to begin anew"
 
 
@@ -67,8 +68,13 @@ class Recipe:
     ----------
     steps : optimiser steps
     batch : samples a step, over all processes together
-    lr : Adam's learning rate
+    lr : learning rate
     final : share of `lr` that is left at the end; it falls along a cosine over the last `decay` share of the steps
+    optimiser : "adam", "adamw" or "amsgrad"
+    weight_decay : of the optimiser; decoupled from the gradient for adamw
+    clip : largest norm of the gradient, of all weights together; None leaves it as it is
+
+    Raises `BadCall` for an unknown optimiser.
     """
 
     steps: int
@@ -76,6 +82,19 @@ class Recipe:
     lr: float = 1e-3
     final: float = 1.0
     decay: float = 0.5
+    optimiser: str = "adam"
+    weight_decay: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise unknown("optimiser", self.optimiser, OPTIMISERS)
+
+    def make(self, net: nn.Module) -> torch.optim.Adam:
+        """The optimiser of a network's weights."""
+        amsgrad = self.optimiser == "amsgrad"
+        cls = torch.optim.AdamW if self.optimiser == "adamw" else torch.optim.Adam
+        return cls(net.parameters(), lr=self.lr, weight_decay=self.weight_decay, amsgrad=amsgrad)
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, counted from 0."""
@@ -202,7 +221,7 @@ def _train(
     rank = together.rank
     model = channels_last(net.to(device))
     wrapped = nn.parallel.DistributedDataParallel(model) if together.world > 1 else model
-    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
+    optimiser = recipe.make(model)
     state = _State(model, optimiser, job.folder, recipe, seed, {"size": size, **(settings or {})}, together)
     state.resume()
     begun, first = time.monotonic(), state.step
@@ -228,6 +247,8 @@ def _train(
                 )
             optimiser.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
+            if recipe.clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimiser.step()
             state.step += 1
             state.losses.append(latest)
@@ -358,7 +379,10 @@ class _State:
             Path(folder) if folder else None,
             together,
         )
-        self.key = json.dumps({"recipe": recipe.__dict__, "seed": seed}, sort_keys=True)
+        # What a recipe did not have when the first runs were begun is named where it is used: those runs stay resumable.
+        new = {f.name: f.default for f in fields(Recipe) if f.name in ("optimiser", "weight_decay", "clip")}
+        said = {name: value for name, value in asdict(recipe).items() if name not in new or value != new[name]}
+        self.key = json.dumps({"recipe": said, "seed": seed}, sort_keys=True)
         self.settings = json.dumps(files.plain(settings), sort_keys=True)
         self.step, self.best_step = 0, 0
         self.best: float | None = None

@@ -8,9 +8,16 @@ from typing import Any
 from anomri import files
 from anomri.errors import BadCall, BadInput, unknown
 from anomri.method import FORMAT, Method
+from anomri.methods.ae import AE
+from anomri.methods.covariance_model import CovarianceModel
+from anomri.methods.dae import DAE
+from anomri.methods.itermask2 import IterMask2
 from anomri.methods.itermask3d import IterMask3D
+from anomri.methods.spatial_erasing import SpatialErasing
+from anomri.methods.threshold import Threshold
+from anomri.methods.vae import VAE
 
-METHODS: list[type[Method]] = [IterMask3D]
+METHODS: list[type[Method]] = [IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, Threshold, CovarianceModel]
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """Model folders that the package ships."""

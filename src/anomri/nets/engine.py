@@ -111,8 +111,11 @@ def _graph(model: nn.Module) -> Any:
     with warnings.catch_warnings():
         # It still traces by what torch calls deprecated.
         warnings.simplefilter("ignore")
-        graph = openvino.convert_model(model, example_input=torch.zeros(1, first.in_channels, *[32] * axes))
-    graph.reshape([-1, first.in_channels, *[-1] * axes])
+        # A network of one grid, such as one with a dense latent, says so.
+        edges = getattr(model, "edges", None)
+        example = torch.zeros(1, first.in_channels, *(edges or [32] * axes))
+        graph = openvino.convert_model(model, example_input=example)
+    graph.reshape([-1, first.in_channels, *(edges or [-1] * axes)])
     return graph
 
 
@@ -229,6 +232,6 @@ def fold(module: nn.Module) -> None:
         names = list(module._modules)
         for first, second in itertools.pairwise(names):
             conv, norm = module._modules[first], module._modules[second]
-            if isinstance(conv, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
-                module._modules[first] = fuse_conv_bn_eval(conv, norm)
+            if isinstance(conv, (*CONVOLUTIONS, *TRANSPOSED)) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+                module._modules[first] = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, TRANSPOSED))
                 module._modules[second] = nn.Identity()

@@ -7,10 +7,15 @@ z-scored ones can, the first factor turns the sign of the second.
 
 The window is separable, and along one axis it is a band matrix, the mirrored edge folded into it: multiplying by the blocks of
 its band is several times faster than a convolution.
+
+The ensemble (Behrendt et al., "Ensembled structure-based anomaly scoring") takes windows of several widths and weighs them,
+voxel by voxel, by how much they disagree: `sum_s w_s SSIM_s`, `w_s = exp(-SSIM_s) / sum_r exp(-SSIM_r)`. All widths share the
+products of the images, made once for a block of rows, so that no more than a block is ever held for each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +26,8 @@ from torch import Tensor
 from anomri.errors import BadCall
 
 K1, K2 = 0.01, 0.03
+ENSEMBLE = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7)
+"""Sigmas of the ensemble in voxels (published code; the thesis leaves them open)."""
 BLOCK = 16
 """Rows of the band matrix multiplied at once: small enough that little is multiplied by zero."""
 
@@ -39,26 +46,77 @@ def ssim_map(x: Tensor, y: Tensor, *, data_range: float | Tensor, sigma: float =
     shapes differ or an argument is out of its range. Source: Wang et al. 2004; the window's width, Behrendt's thesis,
     section 3.4.4.
     """
+    return _blockwise(x, y, data_range, (sigma,), dims, next)
+
+
+def ssim_ensemble(
+    x: Tensor, y: Tensor, *, data_range: float | Tensor, sigmas: Sequence[float] = ENSEMBLE, dims: int = 3
+) -> Tensor:
+    """SSIM around every voxel under several windows, the less alike the more weight: `sum_s w_s SSIM_s`.
+
+    Parameters
+    ----------
+    x, y, data_range, dims : as for `ssim_map`
+    sigmas : of the Gaussian windows, in voxels
+
+    Returns a tensor like `x` of values in [-1, 1], at most the plain mean over the windows: `w` is a softmax of -SSIM over the
+    windows, voxel by voxel. Raises `BadCall` as `ssim_map` does, and for no sigma. Source: Behrendt's thesis, section 3.4.4.
+    """
+    return _blockwise(x, y, data_range, tuple(sigmas), dims, _weighed)
+
+
+def _weighed(maps: Iterator[Tensor]) -> Tensor:
+    """The mean of maps under a softmax of their negatives, one map held at a time."""
+    first = next(maps)
+    weight = torch.exp(-first)
+    weights, total = weight, weight * first
+    for found in maps:
+        weight = torch.exp(-found)
+        weights, total = weights + weight, torch.addcmul(total, weight, found)
+    return (total / weights).clamp(-1, 1)
+
+
+def _blockwise(
+    x: Tensor,
+    y: Tensor,
+    data_range: float | Tensor,
+    sigmas: tuple[float, ...],
+    dims: int,
+    join: Callable[[Iterator[Tensor]], Tensor],
+) -> Tensor:
+    """Block by block of rows along the first axis: the SSIM map of each sigma, in turn, made one by `join`."""
     if x.shape != y.shape or dims not in (2, 3) or x.ndim < dims:
         raise BadCall(
             f"SSIM over {dims} axes: x has shape {tuple(x.shape)}, y {tuple(y.shape)}; needs one shape, 2 or 3 axes"
         )
-    if not sigma > 0 or not bool((torch.as_tensor(data_range) > 0).all()):
-        raise BadCall(f"SSIM needs sigma and data_range above 0, got {sigma} and {data_range}")
+    if not sigmas:
+        raise BadCall("SSIM under no window; give at least one sigma, in voxels")
+    if not all(sigma > 0 for sigma in sigmas) or not bool((torch.as_tensor(data_range) > 0).all()):
+        given = ", ".join(f"{sigma}" for sigma in sigmas)
+        raise BadCall(f"SSIM needs sigma and data_range above 0, got {given} and {data_range}")
     kind = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     x, y = x.to(kind), y.to(kind)
     # Variances do not change with the origin; near zero their differences of squares are exact.
     origin = x.detach().mean()
-    blocks = []
+    n, blocks = x.shape[-dims], []
     with torch.autocast(x.device.type, enabled=False):
-        for rows, seen in _blocks(x.shape[-dims], sigma):
+        for rows, seen in _blocks(n, max(sigmas)):
             a, b = (image.narrow(-dims, seen.start, seen.stop - seen.start) - origin for image in (x, y))
             # The formula needs only the sum of both variances, so four images are blurred, not five.
-            moments = _times_band(torch.stack([a, b, a * a + b * b, a * b]), -dims, sigma, rows, seen, x.shape[-dims])
-            for axis in range(1 - dims, 0):
-                moments = _windowed(moments, axis, sigma)
-            blocks.append(_similarity(moments, origin, data_range))
+            products = torch.stack([a, b, a * a + b * b, a * b])
+            maps = (_similarity(_moments(products, dims, sigma, rows, seen, n), origin, data_range) for sigma in sigmas)
+            blocks.append(join(maps))
     return torch.cat(blocks, dim=-dims)
+
+
+def _moments(products: Tensor, dims: int, sigma: float, rows: slice, seen: slice, n: int) -> Tensor:
+    """The windowed rows of a block, from the products of the rows `seen`, of which a narrow window takes but some."""
+    own = slice(max(seen.start, rows.start - radius(sigma)), min(seen.stop, rows.stop + radius(sigma)))
+    moments = products.narrow(-dims, own.start - seen.start, own.stop - own.start)
+    moments = _times_band(moments, -dims, sigma, rows, own, n)
+    for axis in range(1 - dims, 0):
+        moments = _windowed(moments, axis, sigma)
+    return moments
 
 
 def radius(sigma: float) -> int:

@@ -102,10 +102,10 @@ def erasing(model: str) -> tuple[str, dict[str, Any]]:
     Its name is dimensions, what is erased, and zeros (0) or noise (n) in its place.
     """
     dims, *erased = model.split("-")
-    method = "vae" if dims == "2D" else "vae3d"
-    arguments: dict[str, Any] = {"latent": 128 if dims == "2D" else 512}
+    method = "vae"
+    arguments: dict[str, Any] = {"dims": int(dims[0])}
     if erased != ["None"]:
-        fill = {"0": "zeros", "n": "noise"}[erased.pop()]
+        fill = {"0": "zero", "n": "noise"}[erased.pop()]
         method = "spatial_erasing"
-        arguments |= {"dims": int(dims[0]), "erase": "-".join(erased).lower(), "fill": fill}
+        arguments |= {"erase": erased[0].lower(), "fill": fill}
     return method, {**arguments, "lr": 1e-3, "batch": 32}

@@ -1,0 +1,313 @@
+"""IterMask2 (Liang et al., 2024): IterMask3D's forerunner on axial slices, with a threshold from healthy scans.
+
+A first network paints a whole slice from its high frequencies `x_f` alone; the fifth of the brain that came back worst, and as much
+again and again, stays hidden. A second network paints what is hidden from what is not, and from `x_f`; what comes back with an error
+below tau is unhidden, never hidden again, until the mask shrinks by less than 1 %. tau is the 80th percentile of the errors under random
+masks on healthy scans that were not learned from (section 2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anomri.cohort import Cohort
+from anomri.corruptions.frequency import high_pass
+from anomri.corruptions.squares import square_mask
+from anomri.errors import BadCall, NotFitted
+from anomri.method import Method
+from anomri.nets.engine import engine
+from anomri.nets.slices import slices_of, volume_of
+from anomri.nets.unet2d import UNet2d
+from anomri.preprocess.space import cut, paste
+from anomri.restorer import SLICES, largest, place
+from anomri.scan import Array, Finding, Scan, Trace
+from anomri.scoring.thresholds import bend, stop
+from anomri.train import Job, Recipe, Sample, Trained, generator, train
+
+FIELD_MM = 240.0
+"""Field of view of the papers' slices, 128 pixels: a radius of 15 is 15 cycles in 240 mm."""
+BATCH = 16
+"""Slices that are painted at once."""
+REDUCTION = 16
+ROUNDS = 100
+
+
+class IterMask2(Method):
+    """IterMask2.
+
+    Parameters
+    ----------
+    width : channels of the networks' first level; 32 is the published one's
+    dropout : of the networks; 0.1 is the published one's
+    radius : of the frequency mask, cycles in 240 mm; 15 is the paper's
+    frequency : show the second network the high-frequency image; False is the ablation "-freq", in which the first step alone has it
+    refine : shrink the mask step by step; False is the ablation "-spat": a map of the first network's error, and no mask of its own
+    percentile : of healthy errors under random masks, which is tau; 80 is the paper's, 70 its value for ATLAS
+    adaptive : take each slice's own tau instead, where its threshold curve bends (IterMask3D, section 3.4; "+thres")
+    gamma : slope of that curve, squared normalised intensity a step
+    first_share : share of the brain, in percent, that the first step unhides
+    steps, batch, lr : AdamW's steps for each of the two networks, slices a step, and its rate
+    """
+
+    name = "itermask2"
+    title = "IterMask2"
+    paper = "Liang et al., IterMask2: iterative unsupervised anomaly segmentation via spatial and frequency masking for brain lesions in MRI"
+    year = 2024
+    dimensions = "2D"
+    map_unit = "squared normalised intensity"
+
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        dropout: float = 0.1,
+        radius: float = 15.0,
+        frequency: bool = True,
+        refine: bool = True,
+        percentile: float = 80.0,
+        adaptive: bool = False,
+        gamma: float = 0.01,
+        first_share: float = 40.0,
+        steps: int = 90_000,
+        batch: int = 32,
+        lr: float = 1e-4,
+    ) -> None:
+        for name, value in (("percentile", percentile), ("first_share", first_share)):
+            if not 0 < value < 100:
+                raise BadCall(f"{name} is {value:g}, needs to be between 0 and 100")
+        self.width, self.dropout, self.radius, self.frequency = width, dropout, radius, frequency
+        self.refine, self.percentile, self.adaptive, self.gamma = refine, percentile, adaptive, gamma
+        self.first_share, self.steps, self.batch, self.lr = first_share, steps, batch, lr
+
+    def build(self, data: Mapping[str, Any]) -> None:
+        channels = len(data["sequences"])
+        self.first: nn.Module = UNet2d(channels, channels, self.width, dropout=self.dropout)
+        self.later: nn.Module = UNet2d(2 * channels, channels, self.width, dropout=self.dropout)
+
+    # --- learning ---
+
+    def learn(self, healthy: Cohort, validation: Cohort | None, rng: torch.Generator, job: Job) -> Mapping[str, Any]:
+        seed = int(torch.randint(2**31, (1,), generator=rng))
+        size = largest((*healthy, *(validation or ())), 2, REDUCTION)
+        about = {"box": size, "sequences": list(healthy[0].sequences)}
+        if not job.warm:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.build(about)
+        settings = {
+            **{name: getattr(self, name) for name in ("width", "dropout", "radius", "frequency")},
+            "start": self.weights_sha256 if job.warm else None,
+            "spacing": [round(s, 4) for s in healthy[0].spacing],
+            "healthy": healthy.digest(),
+            "validation": validation.digest() if validation else None,
+        }
+        done: dict[str, Trained] = {}
+        for name in ("first", "later"):
+            net = getattr(self, name)
+            masked = name == "later"
+
+            def sample(index: int, rng: torch.Generator, masked: bool = masked) -> Sample:
+                return self._sample(healthy[index], size, rng, masked)
+
+            def validate(net: nn.Module, masked: bool = masked) -> float:
+                losses = []
+                for index, scan in enumerate(validation or ()):
+                    keyed = [generator("validate", index, at) for at in range(SLICES)]
+                    drawn = [self._sample(scan, size, key, masked, (at + 0.5) / SLICES) for at, key in enumerate(keyed)]
+                    device = next(net.parameters()).device
+                    losses.append(
+                        float(_loss(net, {k: torch.stack([d[k] for d in drawn]).to(device) for k in drawn[0]}))
+                    )
+                return float(np.mean(losses))
+
+            part = replace(job, folder=job.folder / name if job.folder else None)
+            done[name] = train(
+                net, sample, _loss, len(healthy), Recipe(self.steps, self.batch, self.lr, optimiser="adamw"),
+                seed=seed, validate=validate if validation else None, settings={**settings, "network": name}, job=part,
+            )  # fmt: skip
+            net.to("cpu", memory_format=torch.contiguous_format)
+            if not done[name].done:
+                break
+        finished = len(done) == 2 and all(one.done for one in done.values())
+        facts = {
+            "best_step": {name: one.best_step for name, one in done.items()},
+            "finished": finished,
+            "log": [{"network": name, **row} for name, one in done.items() for row in one.log],
+            "box": size,
+        }
+        self.data = {**about, **facts}
+        return {**facts, "tau": self._healthy_tau(validation, seed) if validation and finished else None}
+
+    def _sample(
+        self, scan: Scan, size: list[int], rng: torch.Generator, masked: bool, at: float | None = None
+    ) -> Sample:
+        """A slice, drawn with replacement, or that at a share `at` of the brain's height."""
+        x, x_f, brain = self._given(scan, size)
+        share = float(torch.rand(1, generator=rng)) if at is None else at
+        k = min(int(share * len(x)), len(x) - 1)
+        x, x_f, brain = x[k], x_f[k], brain[k]
+        given = x_f
+        if masked:
+            m = _mask(brain, rng)
+            noise = torch.randn(x.shape, generator=rng)
+            given = torch.cat([torch.where(m, noise, x), x_f if self.frequency else torch.zeros_like(x_f)])
+        return {"input": given, "x": x, "brain": brain[None]}
+
+    def _given(self, scan: Scan, size: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Slices of a scan and of its high frequencies `(B, C, I, J)`, and of its brain `(B, I, J)`."""
+        low, high = place(scan, size, 2, REDUCTION)
+        image = torch.tensor(scan.image)
+        x_f = high_pass(image.movedim(-1, 1), scan.spacing[:2], self.radius / FIELD_MM).movedim(1, -1)
+        x, x_f = (slices_of(cut(part, low, high)) for part in (image, x_f))
+        return x, x_f, slices_of(cut(torch.tensor(scan.brain)[None], low, high))[:, 0]
+
+    def settle(self, healthy: Cohort, seed: int) -> None:
+        """Finds tau on healthy scans."""
+        self.data = {**self.data, "tau": self._healthy_tau(healthy, seed)}
+
+    def _healthy_tau(self, healthy: Cohort, seed: int) -> float:
+        """Section 2.3: a percentile of the errors under random masks, of all masked voxels together."""
+        errors = []
+        for index, scan in enumerate(healthy):
+            rng = generator(seed, "tau", index)
+            look = _Slices(self, scan, rng)
+            m = torch.stack([_mask(brain, rng) for brain in look.brain])
+            error = look.error(m, "random")
+            errors.append(error[m].numpy())
+        return float(np.percentile(np.concatenate(errors), self.percentile))
+
+    # --- looking ---
+
+    def find(self, scan: Scan, rng: torch.Generator) -> Finding:
+        look = _Slices(self, scan, rng)
+        error = look.first()
+        if not self.refine:
+            return Finding(look.whole(error[:, None])[0], healthy=look.healthy(look.brain))
+        if self.adaptive:
+            tau, mask, curve = self._own(look, error)
+        else:
+            tau, mask, curve = self._fixed(look, error)
+        order, seen = look.brain.to(torch.uint8), torch.zeros_like(mask)
+        active, rounds = mask.flatten(1).any(dim=1), 0
+        while active.any() and rounds < ROUNDS:
+            # What is done stays as it was painted last.
+            error = look.error(mask, "refine", rounds, only=active)
+            rounds += 1
+            hidden = mask & active[:, None, None]
+            order[hidden] = rounds + 1
+            seen = torch.where(active[:, None, None], mask, seen)
+            after = torch.where(active[:, None, None], mask & (error > tau), mask)
+            before, left = (m.flatten(1).sum(dim=1) for m in (mask, after))
+            active = active & (before - left >= 0.01 * before) & (left > 0)
+            mask = after
+        found = look.whole(mask[:, None])[0] > 0
+        facts = {"tau": None if self.adaptive else self.data["tau"], "rounds": rounds, "passes": look.passes}
+        trace = Trace(look.whole(order[:, None])[0].astype(np.uint8), curve, facts)
+        ml = float(found.sum()) * scan.voxel_ml
+        map = look.whole((error * seen)[:, None])[0]
+        return Finding(map, mask=found, scores={"volume_ml": ml}, healthy=look.healthy(seen), trace=trace)
+
+    def _fixed(self, look: _Slices, first: Tensor) -> tuple[Tensor, Tensor, Array]:
+        """tau from healthy scans for every slice, and the mask after the first step: what came back worst, a share of the brain."""
+        if self.data.get("tau") is None:
+            raise NotFitted(
+                f"{self.name} has no threshold yet; call calibrate(other_healthy), or fit with validation scans"
+            )
+        tau = float(self.data["tau"])
+        levels = [_quantile(e[b], self.first_share / 100) for e, b in zip(first, look.brain, strict=True)]
+        mask = (first > torch.stack(levels)[:, None, None]) & look.brain
+        return torch.full((len(first), 1, 1), tau), mask, np.array([tau], dtype=np.float32)
+
+    def _own(self, look: _Slices, first: Tensor) -> tuple[Tensor, Tensor, Array]:
+        """Each slice's own tau (IterMask3D, section 3.4), and its mask there: hidden less by a percent of its brain a step."""
+        steps, error = 100, first
+        taus, masks = [], []
+        for t in range(1, steps + 1):
+            level = torch.stack([_quantile(e[b], t / steps) for e, b in zip(error, look.brain, strict=True)])
+            taus.append(level)
+            masks.append((error > level[:, None, None]) & look.brain)
+            if t < steps:
+                error = look.error(masks[-1], "step", t)
+        curves = torch.stack(taus, dim=1).numpy()
+        tau, mask = torch.full((len(first), 1, 1), torch.inf), torch.zeros_like(look.brain)
+        for at, curve in enumerate(curves):
+            end = stop(curve, bend(curve).slope, self.gamma)
+            if end.step is not None and end.tau is not None:
+                tau[at], mask[at] = end.tau, masks[end.step - 1][at]
+        return tau, mask, curves.mean(axis=0).astype(np.float32)
+
+
+class _Slices:
+    """The slices of one scan that hold brain, and the networks that paint them."""
+
+    def __init__(self, method: IterMask2, scan: Scan, rng: torch.Generator) -> None:
+        self.scan, self.method, self.passes = scan, method, 0
+        size = method.data["box"]
+        self.low, _ = place(scan, size, 2, REDUCTION)
+        self.x, self.x_f, self.brain = method._given(scan, size)
+        self.seed = int(torch.randint(2**62, (1,), generator=rng))
+        device, _, name = method.runtime()
+        self.nets: dict[str, Callable[[Tensor], Tensor]] = {
+            part: engine(net, device, torch.float32, name) for part, net in method.networks().items()
+        }
+        self.painted = torch.zeros_like(self.x)
+
+    def first(self) -> Tensor:
+        """Squared error `(B, I, J)` of what the first network paints from high frequencies alone, mean over channels."""
+        return self._paint("first", self.x_f, torch.ones(len(self.x), dtype=torch.bool))
+
+    def error(self, m: Tensor, *key: object, only: Tensor | None = None) -> Tensor:
+        """Squared error `(B, I, J)` under masks; slices that are not among `only` keep theirs from before."""
+        noise = torch.randn(self.x.shape, generator=generator(self.seed, *key))
+        x_m = torch.where(m[:, None], noise, self.x)
+        x_f = self.x_f if self.method.frequency else torch.zeros_like(self.x_f)
+        return self._paint(
+            "later", torch.cat([x_m, x_f], dim=1), torch.ones(len(m), dtype=torch.bool) if only is None else only
+        )
+
+    def _paint(self, net: str, given: Tensor, only: Tensor) -> Tensor:
+        places = only.nonzero()[:, 0]
+        for start in range(0, len(places), BATCH):
+            some = places[start : start + BATCH]
+            # A batch is always of one size: kernels differ in their last bits by it.
+            spare = some.new_zeros(BATCH - len(some))
+            self.painted[some] = self.nets[net](given[torch.cat([some, spare])]).cpu()[: len(some)]
+        self.passes += 1
+        return (self.painted - self.x).square().mean(dim=1) * self.brain
+
+    def healthy(self, m: Tensor) -> Array:
+        """The scan with what is masked painted."""
+        slices = torch.where(m[:, None], self.painted, self.x)
+        return self.whole(slices, self.scan.image)
+
+    def whole(self, slices: Tensor, around: Array | None = None) -> Array:
+        """Slices `(B, C, I, J)` on the scan's grid `(C, I, J, K)`, with what is around them."""
+        volume = paste(volume_of(slices.float()), self.low, self.scan.grid.shape).numpy()
+        if around is None:
+            return volume
+        inside = paste(volume_of(torch.ones_like(slices)), self.low, self.scan.grid.shape).numpy() > 0
+        return np.where(inside, volume, around)
+
+
+def _loss(net: nn.Module, batch: Sample) -> Tensor:
+    off = (net(batch["input"]).float() - batch["x"]).square() * batch["brain"]
+    mean: Tensor = off.sum() / (batch["brain"].sum().clamp(min=1) * off.shape[1])
+    return mean
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """The value that a share of them do not exceed; 0 of none."""
+    if len(values) == 0:
+        return values.new_zeros(())
+    return values.kthvalue(max(1, round(share * len(values)))).values
+
+
+def _mask(brain: Tensor, rng: torch.Generator) -> Tensor:
+    """A random mask of squares; none in a slice without brain."""
+    return square_mask(brain, rng) if brain.any() else brain
