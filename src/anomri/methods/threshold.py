@@ -17,7 +17,7 @@ from torch import nn
 from anomri.cohort import Cohort
 from anomri.errors import BadCall, unknown
 from anomri.method import Method
-from anomri.scan import Finding, Scan
+from anomri.scan import Array, Finding, Scan
 from anomri.scoring.cleaning import cleaning as cleaning_of
 from anomri.train import Job
 
@@ -79,12 +79,12 @@ class Threshold(Method):
 
     def find(self, scan: Scan, rng: torch.Generator) -> Finding:
         own = self.reference == "scan"
-        known = _quantiles(scan) if own else self.histogram.quantiles.numpy()
+        known = _quantiles(scan) if own else self.histogram.quantiles.double().numpy()
         if len(known) != len(scan.image):
             raise BadCall(f"the histogram has {len(known)} channels, scan '{scan.id}' {len(scan.image)}")
         shares = np.linspace(0, 1, known.shape[1])
         below = [np.interp(x[scan.brain], _rising(q), shares) for x, q in zip(scan.image, known, strict=True)]
-        map = np.zeros(scan.grid.shape, dtype=np.float32)
+        map: Array = np.zeros(scan.grid.shape, dtype=np.float32)
         map[scan.brain] = self._rare(np.array(below)).mean(axis=0)
         return Finding(map)
 
@@ -96,7 +96,8 @@ class Threshold(Method):
 
 
 def _quantiles(scan: Scan) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.quantile(scan.image[:, scan.brain], np.linspace(0, 1, POINTS), axis=1).T
+    inside = scan.image[:, scan.brain].astype(np.float64)
+    found: NDArray[np.float64] = np.quantile(inside, np.linspace(0, 1, POINTS), axis=1).T
     return found
 
 
