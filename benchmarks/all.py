@@ -16,7 +16,18 @@ from pathlib import Path
 
 from side_by_side import Goal, machine, table
 
-NAMES = ("masks", "preprocessing", "metrics", "reconstruction", "cohort", "detect", "training", "agreement")
+NAMES = (
+    "masks",
+    "preprocessing",
+    "metrics",
+    "reconstruction",
+    "mahalanobis",
+    "ssim_ensemble",
+    "cohort",
+    "detect",
+    "training",
+    "agreement",
+)
 COLUMNS = ("benchmark", "goal", "ours", "theirs", "unit", "ratio", "wanted", "met", "note", "machine")
 
 

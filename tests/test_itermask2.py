@@ -1,0 +1,155 @@
+"""IterMask2: what its masks do, given networks whose errors are known."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from anomri.cohort import Cohort
+from anomri.errors import BadCall, NotFitted
+from anomri.methods import itermask2
+from anomri.methods.itermask2 import BATCH, IterMask2
+from anomri.scan import Finding, Scan
+
+SHAPE = (32, 48, 5)
+LESION = (slice(10, 16), slice(20, 26))
+
+
+def scan() -> Scan:
+    """A brain of five slices in which every intensity is 0, so that the error is the square of what is painted."""
+    brain = np.zeros(SHAPE, dtype=bool)
+    brain[4:28, 6:42] = True
+    return Scan(
+        np.zeros((1, *SHAPE), dtype=np.float32),
+        np.diag([2.0, 2.0, 2.0, 1.0]),
+        brain=brain,
+        id="known",
+        sequences=("T1w",),
+    )
+
+
+def field() -> Tensor:
+    """What every network paints of every slice `(I, J)`: little, rising from left to right, and much in the lesion."""
+    off = torch.linspace(0.1, 0.5, SHAPE[0])[:, None].expand(SHAPE[:2]).clone()
+    off[LESION] = 2.0
+    return off
+
+
+class Painter:
+    """Stands in for a network; keeps what it was given."""
+
+    def __init__(self, off: Tensor) -> None:
+        self.off, self.given = off, []
+
+    def __call__(self, given: Tensor) -> Tensor:
+        self.given.append(given.clone())
+        return self.off.expand(len(given), 1, *self.off.shape).clone()
+
+
+def look(monkeypatch, tau: float | None = 0.09, **arguments) -> tuple[Finding, list[Painter]]:
+    painters = [Painter(field()), Painter(field())]
+    turns = iter(painters)
+    monkeypatch.setattr(itermask2, "engine", lambda net, device, dtype, name: next(turns))
+    method = IterMask2(width=2, **arguments)
+    method.data = {"sequences": ["T1w"], "box": [32, 48], "tau": tau}
+    method.build(method.data)
+    return method.find(scan(), torch.Generator().manual_seed(0)), painters
+
+
+def test_the_mask_is_what_stays_above_tau(monkeypatch):
+    found, (first, later) = look(monkeypatch)
+    squared = field().square().numpy()
+    brain = scan().brain
+    # The first step hides the worst 60 %, and masks only shrink: what is above tau among those.
+    worst = squared[..., None] > np.quantile(squared[brain[..., 0]], 0.4, method="inverted_cdf")
+    assert np.array_equal(found.mask, brain & worst & (squared[..., None] > 0.09))
+    assert np.allclose(found.map[found.mask], np.broadcast_to(squared[..., None], SHAPE)[found.mask])
+    assert not found.map[~brain].any()
+    assert [len(given) for given in (*first.given, *later.given)] == [BATCH] * (1 + len(later.given)), (
+        "always full batches"
+    )
+    assert first.given[0].shape[1] == 1
+    assert later.given[0].shape[1] == 2
+    assert found.scores["volume_ml"] == pytest.approx(found.mask.sum() * 0.008)
+
+
+def test_masks_shrink_and_never_grow(monkeypatch):
+    """A second network that is wrong elsewhere unhides, but never hides again."""
+    painters = [Painter(field()), Painter(field().flip(0))]
+    turns = iter(painters)
+    monkeypatch.setattr(itermask2, "engine", lambda net, device, dtype, name: next(turns))
+    method = IterMask2(width=2)
+    method.data = {"sequences": ["T1w"], "box": [32, 48], "tau": 0.09}
+    method.build(method.data)
+    found = method.find(scan(), torch.Generator().manual_seed(0))
+    masks = [(given[:, 0] != 0) for given in painters[1].given]
+    for before, after in itertools.pairwise(masks):
+        assert not (after & ~before).any()
+    order = found.trace.order
+    assert (order[found.mask] == order.max()).all()
+    assert (order[~scan().brain] == 0).all()
+    assert (order[scan().brain] >= 1).all()
+
+
+def test_slices_that_are_done_are_left_alone(monkeypatch):
+    """The other slices' painting does not change what was found in one."""
+    found, _ = look(monkeypatch)
+    assert all(np.array_equal(found.mask[..., 0], found.mask[..., k]) for k in range(SHAPE[2]))
+
+
+def test_each_slice_may_have_its_own_tau(monkeypatch):
+    found, _ = look(monkeypatch, tau=None, adaptive=True, gamma=0.05)
+    lesion = np.zeros(SHAPE, dtype=bool)
+    lesion[LESION] = True
+    assert (found.mask & lesion).sum() == lesion.sum(), "where the curve bends"
+    assert found.mask.sum() < 2 * lesion.sum()
+    assert len(found.trace.tau) == 100
+    assert found.trace.facts["passes"] >= 100
+    assert found.trace.facts["tau"] is None
+
+
+def test_one_step_is_a_map_alone(monkeypatch):
+    found, (first, later) = look(monkeypatch, tau=None, refine=False)
+    assert found.mask is None
+    assert len(first.given) == 1
+    assert not later.given
+    inside = scan().brain
+    assert np.allclose(found.map[inside], np.broadcast_to(field().square().numpy()[..., None], SHAPE)[inside])
+
+
+def test_without_frequencies_the_second_network_sees_none(monkeypatch):
+    _, (_, later) = look(monkeypatch, frequency=False)
+    assert all(not given[:, 1].any() for given in later.given)
+
+
+def test_without_a_threshold_it_says_what_to_do(monkeypatch):
+    with pytest.raises(NotFitted, match="calibrate"):
+        look(monkeypatch, tau=None)
+
+
+def test_tau_is_the_percentile_of_healthy_errors(monkeypatch):
+    painters = iter([Painter(field()) for _ in range(4)])
+    monkeypatch.setattr(itermask2, "engine", lambda net, device, dtype, name: next(painters))
+    method = IterMask2(width=2, percentile=80.0)
+    method.data = {"sequences": ["T1w"], "box": [32, 48]}
+    method.build(method.data)
+    method.settle(Cohort([scan()]), 0)
+    squared = field().square().numpy()[scan().brain[..., 0]]
+    assert squared.min() < method.data["tau"] <= squared.max()
+    low = IterMask2(width=2, percentile=20.0)
+    painters = iter([Painter(field()) for _ in range(4)])
+    low.data = {"sequences": ["T1w"], "box": [32, 48]}
+    low.build(low.data)
+    low.settle(Cohort([scan()]), 0)
+    assert low.data["tau"] < method.data["tau"]
+
+
+@pytest.mark.parametrize("argument", ["percentile", "first_share"])
+@pytest.mark.parametrize("value", [0.0, 100.0, -3.0])
+def test_shares_are_between_0_and_100(argument, value):
+    with pytest.raises(BadCall, match=argument):
+        IterMask2(**{argument: value})
