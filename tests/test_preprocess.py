@@ -322,6 +322,44 @@ def test_presets_have_the_papers_shapes() -> None:
     assert thesis.native.same(scan.grid)
 
 
+def test_the_preset_of_itermask2_has_slices_of_128_pixels() -> None:
+    scan = phantom(grid("LAS"))
+    seen = preprocess.run(preprocess.preset("itermask2", slices=None), scan)
+    isotropic = space.resample(space.reorient(scan), 1.0)
+    assert seen.image.shape[:3] == (1, 128, 128)
+    assert np.allclose(seen.spacing, (1.875, 1.875, 1.0))
+    inside = seen.image[0][seen.brain]
+    assert inside.min() >= -3
+    assert inside.max() == 3
+    assert 0.08 < (inside == 3).mean() < 0.12, "what is above the 90th percentile"
+    assert not seen.image[0][~seen.brain].any()
+    # Slices stay where they were: the same world, as far up and down.
+    assert seen.grid.shape[2] == isotropic.grid.shape[2]
+    for corner in ((0, 0, 0), (0, 0, seen.grid.shape[2] - 1)):
+        assert (seen.affine @ [*corner, 1])[2] == pytest.approx((isotropic.affine @ [*corner, 1])[2])
+    volume = np.abs(np.linalg.det(seen.affine[:3, :3])) * seen.brain.sum()
+    assert volume == pytest.approx(isotropic.brain.sum(), rel=0.02)
+    back = space.to_native(seen, seen.image[0], "image")
+    original = scan.image[0]
+    low = scan.brain & (original < np.percentile(original[scan.brain], 80))
+    assert np.abs(back - original)[low].mean() < 0.1 * original[scan.brain].mean(), (
+        "intensities come back, as far as they were not cut"
+    )
+
+
+def test_slices_are_picked_by_number() -> None:
+    scan = space.resample(space.reorient(phantom(grid("LAS"))), 1.0)
+    picked = space.pick_slices(scan, 20, 29)
+    assert picked.grid.shape == (*scan.grid.shape[:2], 10)
+    assert np.array_equal(picked.image, scan.image[..., 20:30])
+    middle = int(np.flatnonzero(scan.brain.any(axis=(0, 1))).mean())
+    some = preprocess.run(preprocess.preset("itermask2", slices=[middle - 5, middle + 4]), phantom(grid("LAS")))
+    assert some.grid.shape == (128, 128, 10)
+    for first, last in ((-1, 3), (5, 4), (0, scan.grid.shape[2])):
+        with pytest.raises(BadCall, match=r"axial slices, cannot take .*keep all"):
+            space.pick_slices(scan, first, last)
+
+
 def test_presets_by_name_and_described() -> None:
     assert preprocess.describe(steps(register="/a/t.nii.gz", n4=True)) == [
         "reorient()",
@@ -335,7 +373,7 @@ def test_presets_by_name_and_described() -> None:
     assert preprocess.describe(preprocess.preset("behrendt"))[:4] == [
         "reorient()", "extract(how='auto')", "register()", "resample(spacing=1.0)",
     ]  # fmt: skip
-    with pytest.raises(BadCall, match="unknown preset 'x'; known: behrendt, itermask3d"):
+    with pytest.raises(BadCall, match="unknown preset 'x'; known: behrendt, itermask2, itermask3d"):
         preprocess.preset("x")
     with pytest.raises(BadCall, match="'behrendt' does not take these arguments: spacing"):
         preprocess.preset("behrendt", spacing=2.0)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,34 @@ def behrendt(
     )
 
 
+def itermask2(
+    *,
+    strip: brain.How = "auto",
+    slices: Sequence[int] | None = (70, 89),
+    pixels: int = 128,
+    field_mm: float = 240.0,
+    q: float = 90.0,
+) -> tuple[Step, ...]:
+    """IterMask2, for scans in BraTS space (240 x 240 x 155 at 1 mm): slices 70 to 89, 128 x 128, 0 and the 90th percentile of the
+    brain at -3 and 3.
+
+    Parameters
+    ----------
+    strip : as in `itermask3d`
+    slices : the first and the last axial one, from 0 at the bottom; None keeps all, for scans in another space
+    pixels, field_mm : of a slice
+    q : percentile
+    """
+    return (
+        space.reorient,
+        partial(brain.extract, how=strip),
+        partial(space.resample, spacing=1.0),
+        *((partial(space.pick_slices, first=slices[0], last=slices[1]),) if slices is not None else ()),
+        partial(space.resize_slices, pixels=pixels, field_mm=field_mm),
+        partial(intensity.percentile, q=q, low=-3.0, high=3.0),
+    )
+
+
 def _registered(register: bool | str, by: str) -> tuple[Step, ...]:
     if not register:
         return ()
@@ -91,7 +119,11 @@ def _registered(register: bool | str, by: str) -> tuple[Step, ...]:
     return (partial(space.register, **arguments) if arguments else space.register,)
 
 
-PRESETS: dict[str, Callable[..., tuple[Step, ...]]] = {"itermask3d": itermask3d, "behrendt": behrendt}
+PRESETS: dict[str, Callable[..., tuple[Step, ...]]] = {
+    "itermask3d": itermask3d,
+    "behrendt": behrendt,
+    "itermask2": itermask2,
+}
 
 
 def preset(name: str, **arguments: Any) -> tuple[Step, ...]:

@@ -48,23 +48,24 @@ def zscore(scan: Scan, k: float = 3.0, rounds: int = 4) -> Scan:
     return scan.with_(image=image, history=(*scan.history, Scaled(tuple(gains), tuple(offsets))))
 
 
-def percentile(scan: Scan, q: float = 99.0) -> Scan:
-    """The scan divided by the q-th percentile inside the brain and cut to [0, 1] (thesis, section 3.2).
+def percentile(scan: Scan, q: float = 99.0, low: float = 0.0, high: float = 1.0) -> Scan:
+    """The scan with 0 at `low` and the q-th percentile inside the brain at `high`, cut to that range, 0 outside the brain.
 
-    Raises `BadInput` where that percentile is not above 0.
+    [0, 1] is the thesis's (section 3.2); IterMask2's is [-3, 3] with the 90th. Raises `BadInput` where that percentile is not above 0.
     """
     image = np.zeros(scan.image.shape, dtype=np.float32)
     gains = []
     for channel, values in enumerate(_inside(scan)):
-        high = float(np.percentile(values, q))
-        if not high > 0:
+        top = float(np.percentile(values, q))
+        if not top > 0:
             raise BadInput(
-                f"scan '{scan.id}': the {q:g}th percentile of {scan.sequences[channel]} inside the brain is {high:g}, "
+                f"scan '{scan.id}': the {q:g}th percentile of {scan.sequences[channel]} inside the brain is {top:g}, "
                 "needs to be above 0; check the image and the brain mask"
             )
-        image[channel, scan.brain] = (values / high).clip(0, 1)
-        gains.append(high)
-    return scan.with_(image=image, history=(*scan.history, Scaled(tuple(gains), (0.0,) * len(gains))))
+        image[channel, scan.brain] = low + (high - low) * (values / top).clip(0, 1)
+        gains.append(top / (high - low))
+    offsets = tuple(-low * gain + 0.0 for gain in gains)
+    return scan.with_(image=image, history=(*scan.history, Scaled(tuple(gains), offsets)))
 
 
 def _inside(scan: Scan) -> Iterator[NDArray[np.float64]]:

@@ -213,6 +213,32 @@ def crop_slices(scan: Scan, bottom: int = 15, top: int = 15) -> Scan:
     return _cut(scan, (0, 0, bottom), (i, j, k - bottom - top))
 
 
+def pick_slices(scan: Scan, first: int = 70, last: int = 89) -> Scan:
+    """The axial slices (last axis) `first` to `last`, counted from 0 at the bottom. Raises `BadCall` where there are not as many."""
+    i, j, k = scan.grid.shape
+    if not 0 <= first <= last < k:
+        raise BadCall(
+            f"scan '{scan.id}' has {k} axial slices, cannot take {first} to {last}; name others, or none to keep all"
+        )
+    return _cut(scan, (0, 0, first), (i, j, last - first + 1))
+
+
+def resize_slices(scan: Scan, pixels: int = 128, field_mm: float = 240.0) -> Scan:
+    """The scan with axial slices of `pixels` x `pixels` over a square field of view around the brain; slices stay where they are.
+
+    Where its brain is known, the background becomes 0. Raises `BadInput` as `crop_or_pad` does.
+    """
+    square = crop_or_pad(scan, (field_mm, field_mm, scan.grid.shape[2] * scan.spacing[2]))
+    # Cropped around the brain along the last axis too: that is taken back.
+    shift = np.round(np.linalg.solve(square.affine, scan.affine)[:3, 3]).astype(int)[2]
+    square = _cut(square, (0, 0, shift), (*square.grid.shape[:2], scan.grid.shape[2]))
+    step = np.array([*(field_mm / pixels / np.array(square.spacing[:2])), 1.0])
+    affine = square.affine.copy()
+    affine[:3, :3] *= step
+    affine[:3, 3] += square.affine[:3, :3] @ (0.5 * step - 0.5)
+    return _move(square, _grid((pixels, pixels, square.grid.shape[2]), affine))
+
+
 def _cut(scan: Scan, low: Sequence[int] | NDArray[Any], shape: Sequence[int] | NDArray[Any]) -> Scan:
     affine = scan.affine.copy()
     affine[:3, 3] += scan.affine[:3, :3] @ np.asarray(low)
