@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 from numpy.typing import NDArray
@@ -87,3 +88,14 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def seeded():
+    """One thread and torch's global seed, as they were before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+    torch.set_num_threads(before)

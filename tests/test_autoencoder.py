@@ -13,19 +13,11 @@ from torch import Tensor, nn
 from anomri.errors import BadCall, BadInput
 from anomri.nets.autoencoder import Autoencoder, SkiplessUNet, draw, kl
 from anomri.nets.unet import ResidualUNet
-from test_unet2d import count, overfit, same, trained
+from networks import count, overfit, same, trained
+
+pytestmark = pytest.mark.usefixtures("seeded")
 
 EDGES = {2: (8, 12), 3: (8, 4, 12)}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-    torch.set_num_threads(before)
 
 
 def small(axes: int, dense: bool = True, variational: bool = True, c_in: int = 2) -> Autoencoder:

@@ -11,19 +11,11 @@ from torch import Tensor, nn
 from anomri.errors import BadCall, BadInput
 from anomri.nets.denoising import DenoisingUNet, Standardised, _block
 from anomri.nets.engine import engine
-from test_unet2d import CPU, count, overfit, same, trained
+from networks import CPU, count, overfit, same, trained
+
+pytestmark = pytest.mark.usefixtures("seeded")
 
 SHAPES = {2: (24, 32), 3: (8, 24, 16)}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-    torch.set_num_threads(before)
 
 
 def test_channels_by_level_are_the_published_ones():

@@ -15,18 +15,9 @@ from anomri.nets.engine import ENGINES, channels_last, engine, fold, pick_engine
 from anomri.nets.fused import FusedConv, SlabConv, UpByPlaces, UpInPieces
 from anomri.nets.layers import Dropout, MeanPool3d, UpConv3d, layout
 from anomri.nets.unet import REDUCTION, ResidualUNet, ResidualUnit
+from networks import CPU, count
 
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def trained(net: nn.Module) -> nn.Module:
@@ -40,10 +31,6 @@ def trained(net: nn.Module) -> nn.Module:
         if isinstance(part, nn.PReLU):
             nn.init.uniform_(part.weight, 0.1, 0.6)
     return net
-
-
-def count(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
 
 
 def test_published_number_of_parameters():

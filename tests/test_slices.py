@@ -12,19 +12,11 @@ from anomri.errors import BadCall
 from anomri.nets.engine import engine
 from anomri.nets.slices import slices_of, slicewise, volume_of
 from anomri.nets.unet2d import UNet2d
-from test_unet2d import trained
+from networks import trained
+
+pytestmark = pytest.mark.usefixtures("seeded")
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 20))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-    torch.set_num_threads(before)
 
 
 def slanted(x: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ import torch
 
 from anomri import files
 from anomri.errors import BadCall, BadInput
-from anomri.train import Job, Recipe, generator, order, pick_device, pick_precision
+from anomri.nets.device import pick_device, pick_precision
+from anomri.train import Job, Recipe, generator, order
 from helpers import free_port
 from training import SIZE, STEPS, loss, network, run, sample
 

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from anomri import files, preprocess
 from anomri.cohort import Cohort, Step
 from anomri.errors import BadCall, BadInput, NotFitted
+from anomri.nets.device import pick_device, pick_precision
 from anomri.nets.engine import pick_engine
 from anomri.scan import Detection, Finding, Scan
 from anomri.scoring.cleaning import cleaning
 from anomri.scoring.thresholds import healthy_threshold
-from anomri.train import Job, generator, pick_device, pick_precision
+from anomri.train import Job, generator
 
 FORMAT = 1
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from anomri import files
 from anomri.errors import BadCall, BadInput, unknown
+from anomri.nets.device import autocast, pick_device, pick_precision
 from anomri.nets.engine import channels_last
 
 Sample = Mapping[str, Tensor]
@@ -111,38 +112,6 @@ class Trained:
     log: list[dict[str, Any]] = field(default_factory=list)
     best_step: int = 0
     done: bool = True
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one. Raises `BadInput` where it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BadInput(f"device '{name}' is not available here; use --device cpu") from error
-    return device
-
-
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where asked for, or where "auto" and the processor multiplies it in hardware; else float32."""
-    if name == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-            fast = bool(can.get("avx512_bf16") or can.get("amx_bf16"))
-        return torch.bfloat16 if fast else torch.float32
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if name not in known:
-        raise unknown("precision", name, ["auto", *known])
-    return known[name]
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
-    """Runs the network in `dtype` where that is not float32."""
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def generator(*key: object) -> torch.Generator:

@@ -124,8 +124,9 @@ def fit(
     from anomri import files
     from anomri.cohort import Cohort
     from anomri.methods import load
+    from anomri.nets.device import pick_device
     from anomri.report import figures
-    from anomri.train import Job, pick_device, processes
+    from anomri.train import Job, processes
 
     with remarks(quiet) as say:
         built = _built(method, settings)

@@ -17,8 +17,6 @@ from anomri.nets.autoencoder import Autoencoder
 from anomri.restorer import Restorer, evidence
 from anomri.train import Recipe, Sample
 
-LATENT = {2: 128, 3: 512}
-
 
 class SpatialErasing(Restorer):
     """VAE with spatial erasing.
@@ -79,8 +77,7 @@ class SpatialErasing(Restorer):
         return erase(x, brain, self.erase, rng, fill=self.fill, p=self.p)
 
     def network(self, channels: int, edges: tuple[int, ...]) -> nn.Module:
-        latent = self.latent or LATENT[self.dims]
-        return Autoencoder(self.dims, channels, self.width, self.levels, latent, variational=True, edges=edges)
+        return Autoencoder(self.dims, channels, self.width, self.levels, self.latent, variational=True, edges=edges)
 
     def recipe(self) -> Recipe:
         # Gradients are cut, which no paper says: in 3D the divergence runs away in the first steps otherwise.

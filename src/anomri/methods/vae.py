@@ -13,8 +13,6 @@ from anomri.nets.autoencoder import Autoencoder
 from anomri.restorer import Restorer, evidence
 from anomri.train import Recipe, Sample
 
-LATENT = {2: 128, 3: 512}
-
 
 class VAE(Restorer):
     """Variational autoencoder.
@@ -64,8 +62,7 @@ class VAE(Restorer):
         self.reduction = 2**levels
 
     def network(self, channels: int, edges: tuple[int, ...]) -> nn.Module:
-        latent = self.latent or LATENT[self.dims]
-        return Autoencoder(self.dims, channels, self.width, self.levels, latent, variational=True, edges=edges)
+        return Autoencoder(self.dims, channels, self.width, self.levels, self.latent, variational=True, edges=edges)
 
     def recipe(self) -> Recipe:
         # Gradients are cut, which no paper says: in 3D the divergence runs away in the first steps otherwise.

@@ -42,6 +42,10 @@ def draw(mean: Tensor, logvar: Tensor, rng: torch.Generator | None = None) -> Te
     return mean + (0.5 * logvar).exp() * noise
 
 
+LATENT = {2: 128, 3: 512}
+"""Numbers of a latent of slices, and of volumes (Bengs et al. 2021)."""
+
+
 class Autoencoder(nn.Module):
     """`(B, c_in, I, J)` or `(B, c_in, I, J, K)` to a latent and back to the same shape.
 
@@ -52,7 +56,7 @@ class Autoencoder(nn.Module):
     axes : 2 for slices, 3 for volumes
     width : channels of the first level, doubled at each of the others; Behrendt's are in a figure without numbers, these are ours
     levels : halvings of the grid
-    latent : numbers in a dense latent, `(B, latent)`; channels of a spatial one, `(B, latent, I / 2^levels, ...)`
+    latent : None is `LATENT`, the papers'; numbers in a dense latent, `(B, latent)`; channels of a spatial one, `(B, latent, I / 2^levels, ...)`
     dense : whether the latent is dense
     variational : whether it is a distribution
     edges : grid of the input, which a dense latent needs; multiples of 2^levels
@@ -70,7 +74,7 @@ class Autoencoder(nn.Module):
         c_in: int,
         width: int = 32,
         levels: int = 4,
-        latent: int = 128,
+        latent: int | None = None,
         dense: bool = True,
         variational: bool = False,
         edges: tuple[int, ...] | None = None,
@@ -83,6 +87,7 @@ class Autoencoder(nn.Module):
             raise BadCall("a dense latent needs the grid of the input; give 'edges', or dense=False")
         if edges is not None and (len(edges) != axes or any(edge % 2**levels for edge in edges)):
             raise BadCall(f"edges {edges} for {axes} axes and {levels} levels; give {axes} multiples of {2**levels}")
+        latent = LATENT[axes] if latent is None else latent
         self.variational, self.edges, self.reduction = variational, edges, 2**levels
         conv, transposed, norm = LAYERS[axes]
         c = [width * 2**level for level in range(levels)]

@@ -19,9 +19,10 @@ from anomri.cohorts.phantom import labels, template
 from anomri.cohorts.phantom.scanner import checked
 from anomri.corruptions.lesions import CONTRASTS, KINDS, blob, check_sizes, paste, plant
 from anomri.errors import BadCall, unknown
+from anomri.nets.device import pick_device
 from anomri.preprocess.space import mni152
 from anomri.scan import Scan
-from anomri.train import generator, pick_device
+from anomri.train import generator
 
 __all__ = ["healthy", "planted", "template_with_lesion"]
 
@@ -50,7 +51,7 @@ def healthy(
     label_maps : a folder of label maps with FreeSurfer's numbers, used in turn; the MNI152 tissue maps of nilearn's package
         where it is None
     stripped : nothing but the brain is shown; only label maps have more
-    device : where label maps are painted, as in `train.pick_device`; what is drawn does not depend on it
+    device : where label maps are painted, as in `nets.device.pick_device`; what is drawn does not depend on it
 
     Raises `BadCall` for an unknown sequence or such a spacing, `BadInput` where the folder holds no image, or the device is not there.
     """
