@@ -43,6 +43,7 @@ NEEDS = {
     "voxel_auroc": "voxel",
     "voxel_auprc": "voxel",
     "dice_best_scan_oracle": "oracle",
+    "dice_best_iteration_oracle": "oracle",
     "dice_best_dataset_oracle": "oracle",
     "dice_best_pooled_oracle": "oracle",
     "dice_labelled_validation": "oracle",
@@ -64,7 +65,7 @@ NEEDS = {
     "l1": "healthy",
     "l1_ratio": "healthy",
 }
-ALWAYS = {"mask_ml", "lesion_ml", "volume_ml", "mean_error", "r2", "seconds_detect"}
+ALWAYS = {"mask_ml", "lesion_ml", "volume_ml", "mean_error", "r2", "seconds_detect", "parameters_million"}
 OWN_MASK = {metric for metric, measure in NEEDS.items() if measure in ("overlap", "surface", "region", "lesions")}
 """What is measured of a method's own mask, which saw no label."""
 

@@ -31,6 +31,7 @@ class AE(Restorer):
     levels : of the convolutional one, each halves the grid
     augmented : whether training images are augmented (`corruptions.augment`)
     score, sign, sigma, cleaning : see `Restorer`
+    final : share of the rate that is left at the end; 1 is the papers'
     steps, batch, lr : optimiser steps, samples a step, Adam's rate; the papers train 1,600 epochs of 358 slices at 1e-4
     """
 
@@ -58,6 +59,7 @@ class AE(Restorer):
         steps: int = 17_600,
         batch: int = 32,
         lr: float = 1e-4,
+        final: float = 1.0,
     ) -> None:
         if backbone not in BACKBONES:
             raise unknown("backbone", backbone, BACKBONES)
@@ -73,7 +75,7 @@ class AE(Restorer):
             width,
             levels,
         )
-        self.augmented, self.steps, self.batch, self.lr = augmented, steps, batch, lr
+        self.augmented, self.steps, self.batch, self.lr, self.final = augmented, steps, batch, lr, final
         self.scored(score, sign, sigma, cleaning)
         self.fixed = dense and backbone == "convolutional"
         self.reduction = 16 if backbone == "residual" else 2**levels
@@ -92,7 +94,7 @@ class AE(Restorer):
         )
 
     def recipe(self) -> Recipe:
-        return Recipe(self.steps, self.batch, self.lr)
+        return Recipe(self.steps, self.batch, self.lr, self.final)
 
     def loss(self, net: nn.Module, batch: Sample) -> Tensor:
         return absolute(net(batch["input"]), batch)

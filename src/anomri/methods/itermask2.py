@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anomri.cohort import Cohort
@@ -36,6 +37,7 @@ BATCH = 16
 """Slices that are painted at once."""
 REDUCTION = 16
 ROUNDS = 100
+RAISE = 1.1
 
 
 class IterMask2(Method):
@@ -51,7 +53,10 @@ class IterMask2(Method):
     percentile : of healthy errors under random masks, which is tau; 80 is the paper's, 70 its value for ATLAS
     adaptive : take each slice's own tau instead, where its threshold curve bends (IterMask3D, section 3.4; "+thres")
     gamma : slope of that curve, squared normalised intensity a step
+    explore : go on past the result, tau raised by a tenth a round until nothing is hidden, so that a reader may take another iteration
+        (section 3, "Human-AI collaboration"): `trace.order` has them all, the result stays as it is
     first_share : share of the brain, in percent, that the first step unhides
+    final : share of the rate that is left at the end; 1 is the paper's
     steps, batch, lr : AdamW's steps for each of the two networks, slices a step, and its rate
     """
 
@@ -73,17 +78,20 @@ class IterMask2(Method):
         percentile: float = 80.0,
         adaptive: bool = False,
         gamma: float = 0.01,
+        explore: bool = False,
         first_share: float = 40.0,
         steps: int = 90_000,
         batch: int = 32,
         lr: float = 1e-4,
+        final: float = 1.0,
     ) -> None:
         for name, value in (("percentile", percentile), ("first_share", first_share)):
             if not 0 < value < 100:
                 raise BadCall(f"{name} is {value:g}, needs to be between 0 and 100")
         self.width, self.dropout, self.radius, self.frequency = width, dropout, radius, frequency
         self.refine, self.percentile, self.adaptive, self.gamma = refine, percentile, adaptive, gamma
-        self.first_share, self.steps, self.batch, self.lr = first_share, steps, batch, lr
+        self.explore, self.first_share, self.steps, self.batch, self.lr = explore, first_share, steps, batch, lr
+        self.final = final
 
     def build(self, data: Mapping[str, Any]) -> None:
         channels = len(data["sequences"])
@@ -128,7 +136,7 @@ class IterMask2(Method):
 
             part = replace(job, folder=job.folder / name if job.folder else None)
             done[name] = train(
-                net, sample, _loss, len(healthy), Recipe(self.steps, self.batch, self.lr, optimiser="adamw"),
+                net, sample, _loss, len(healthy), Recipe(self.steps, self.batch, self.lr, self.final, optimiser="adamw"),
                 seed=seed, validate=validate if validation else None, settings={**settings, "network": name}, job=part,
             )  # fmt: skip
             net.to("cpu", memory_format=torch.contiguous_format)
@@ -148,10 +156,11 @@ class IterMask2(Method):
         self, scan: Scan, size: list[int], rng: torch.Generator, masked: bool, at: float | None = None
     ) -> Sample:
         """A slice, drawn with replacement, or that at a share `at` of the brain's height."""
-        x, x_f, brain = self._given(scan, size)
+        low, high = place(scan, size, 2, REDUCTION)
         share = float(torch.rand(1, generator=rng)) if at is None else at
-        k = min(int(share * len(x)), len(x) - 1)
-        x, x_f, brain = x[k], x_f[k], brain[k]
+        k = min(int(low[2] + share * (high[2] - low[2])), int(high[2]) - 1)
+        low[2], high[2] = k, k + 1
+        x, x_f, brain = (part[0] for part in self._given(scan, low, high))
         given = x_f
         if masked:
             m = _mask(brain, rng)
@@ -159,13 +168,15 @@ class IterMask2(Method):
             given = torch.cat([torch.where(m, noise, x), x_f if self.frequency else torch.zeros_like(x_f)])
         return {"input": given, "x": x, "brain": brain[None]}
 
-    def _given(self, scan: Scan, size: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Slices of a scan and of its high frequencies `(B, C, I, J)`, and of its brain `(B, I, J)`."""
-        low, high = place(scan, size, 2, REDUCTION)
-        image = torch.tensor(scan.image)
+    def _given(self, scan: Scan, low: NDArray[np.int_], high: NDArray[np.int_]) -> tuple[Tensor, Tensor, Tensor]:
+        """Axial slices of a part of a scan and of its high frequencies `(B, C, I, J)`, and of its brain `(B, I, J)`."""
+        axial = slice(int(low[2]), int(high[2]))
+        image, brain = torch.tensor(scan.image[..., axial]), torch.tensor(scan.brain[..., axial])
+        # Slices are transformed whole, before the box is cut.
         x_f = high_pass(image.movedim(-1, 1), scan.spacing[:2], self.radius / FIELD_MM).movedim(1, -1)
+        low, high = np.array([*low[:2], 0]), np.array([*high[:2], axial.stop - axial.start])
         x, x_f = (slices_of(cut(part, low, high)) for part in (image, x_f))
-        return x, x_f, slices_of(cut(torch.tensor(scan.brain)[None], low, high))[:, 0]
+        return x, x_f, slices_of(cut(brain[None], low, high))[:, 0]
 
     def settle(self, healthy: Cohort, seed: int) -> None:
         """Finds tau on healthy scans."""
@@ -207,11 +218,15 @@ class IterMask2(Method):
             active = active & (before - left >= 0.01 * before) & (left > 0)
             mask = after
         found = look.whole(mask[:, None])[0] > 0
+        map, healthy = look.whole((error * seen)[:, None])[0], look.healthy(seen)
         facts = {"tau": None if self.adaptive else self.data["tau"], "rounds": rounds, "passes": look.passes}
+        while self.explore and mask.any() and rounds < ROUNDS:
+            rounds, tau = rounds + 1, tau * RAISE
+            order[mask] = rounds + 1
+            mask = mask & (look.error(mask, "explore", rounds) > tau)
         trace = Trace(look.whole(order[:, None])[0].astype(np.uint8), curve, facts)
         ml = float(found.sum()) * scan.voxel_ml
-        map = look.whole((error * seen)[:, None])[0]
-        return Finding(map, mask=found, scores={"volume_ml": ml}, healthy=look.healthy(seen), trace=trace)
+        return Finding(map, mask=found, scores={"volume_ml": ml}, healthy=healthy, trace=trace)
 
     def _fixed(self, look: _Slices, first: Tensor) -> tuple[Tensor, Tensor, Array]:
         """tau from healthy scans for every slice, and the mask after the first step: what came back worst, a share of the brain."""
@@ -249,8 +264,8 @@ class _Slices:
     def __init__(self, method: IterMask2, scan: Scan, rng: torch.Generator) -> None:
         self.scan, self.method, self.passes = scan, method, 0
         size = method.data["box"]
-        self.low, _ = place(scan, size, 2, REDUCTION)
-        self.x, self.x_f, self.brain = method._given(scan, size)
+        self.low, high = place(scan, size, 2, REDUCTION)
+        self.x, self.x_f, self.brain = method._given(scan, self.low, high)
         self.seed = int(torch.randint(2**62, (1,), generator=rng))
         device, _, name = method.runtime()
         self.nets: dict[str, Callable[[Tensor], Tensor]] = {

@@ -33,6 +33,7 @@ class SpatialErasing(Restorer):
     width : channels of the first level
     levels : each halves the grid
     score, sign, sigma, cleaning : see `Restorer`
+    final : share of the rate that is left at the end; 1 is the papers'
     steps, batch, lr : optimiser steps, samples a step, Adam's rate; the paper's batch is 32 at 1e-3
     """
 
@@ -62,6 +63,7 @@ class SpatialErasing(Restorer):
         steps: int = 20_000,
         batch: int = 32,
         lr: float = 1e-3,
+        final: float = 1.0,
     ) -> None:
         if erase not in ERASINGS:
             raise unknown("erasing", erase, ERASINGS)
@@ -69,7 +71,7 @@ class SpatialErasing(Restorer):
             raise unknown("fill", fill, FILLS)
         self.dims, self.erase, self.fill, self.p = dims, erase, fill, p
         self.latent, self.beta, self.width, self.levels = latent, beta, width, levels
-        self.steps, self.batch, self.lr = steps, batch, lr
+        self.steps, self.batch, self.lr, self.final = steps, batch, lr, final
         self.scored(score, sign, sigma, cleaning)
         self.reduction = 2**levels
 
@@ -81,7 +83,7 @@ class SpatialErasing(Restorer):
 
     def recipe(self) -> Recipe:
         # Gradients are cut, which no paper says: in 3D the divergence runs away in the first steps otherwise.
-        return Recipe(self.steps, self.batch, self.lr, clip=0.5)
+        return Recipe(self.steps, self.batch, self.lr, self.final, clip=0.5)
 
     def loss(self, net: nn.Module, batch: Sample) -> Tensor:
         return evidence(net, batch, self.beta)

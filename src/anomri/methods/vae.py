@@ -27,6 +27,7 @@ class VAE(Restorer):
     augmented : whether training images are augmented (`corruptions.augment`)
     score, sign, sigma, cleaning : see `Restorer`
     n : reconstructions a scan; 1 is that of the mean, more are draws
+    final : share of the rate that is left at the end; 1 is the papers'
     steps, batch, lr : optimiser steps, samples a step, Adam's rate; the papers train 1,600 epochs of 358 slices at 1e-4
     """
 
@@ -55,9 +56,10 @@ class VAE(Restorer):
         steps: int = 17_600,
         batch: int = 32,
         lr: float = 1e-4,
+        final: float = 1.0,
     ) -> None:
         self.dims, self.latent, self.beta, self.width, self.levels = dims, latent, beta, width, levels
-        self.augmented, self.steps, self.batch, self.lr = augmented, steps, batch, lr
+        self.augmented, self.steps, self.batch, self.lr, self.final = augmented, steps, batch, lr, final
         self.scored(score, sign, sigma, cleaning, n)
         self.reduction = 2**levels
 
@@ -66,7 +68,7 @@ class VAE(Restorer):
 
     def recipe(self) -> Recipe:
         # Gradients are cut, which no paper says: in 3D the divergence runs away in the first steps otherwise.
-        return Recipe(self.steps, self.batch, self.lr, clip=0.5)
+        return Recipe(self.steps, self.batch, self.lr, self.final, clip=0.5)
 
     def loss(self, net: nn.Module, batch: Sample) -> Tensor:
         return evidence(net, batch, self.beta)

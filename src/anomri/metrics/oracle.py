@@ -35,6 +35,19 @@ def best_dice_scan_oracle(map: ArrayLike, lesion: ArrayLike, brain: ArrayLike | 
     return float(scores[at]), float(ranks.value[at])
 
 
+def best_iteration_oracle(order: ArrayLike, lesion: ArrayLike, brain: ArrayLike | None = None) -> tuple[float, float]:
+    """The best Dice of any mask on the way of an iterative method, and its iteration: what a clinician would have to pick.
+
+    Parameters
+    ----------
+    order : `(I, J, K)`, the last iteration at which a voxel was hidden (`scan.Trace.order`); iteration t hides `order >= t`
+
+    Source: IterMask2, section 3 ("Human-AI collaboration": tau is raised, and the best iteration of each image taken). Else as
+    `best_dice_scan_oracle`.
+    """
+    return best_dice_scan_oracle(order, lesion, brain)
+
+
 def best_dice_dataset_oracle(histograms: Sequence[VoxelHistogram]) -> tuple[float, float]:
     """[DICE] of a data set: the best mean Dice over scans (DICE_S) that one threshold for all gives, and that threshold.
 

@@ -141,7 +141,8 @@ def _openvino(graph: Any, dtype: torch.dtype) -> Run:
 def channels_last(net: nn.Module) -> nn.Module:
     """The network with its 2D and 3D convolution weights laid out channels last, in place; gives it back."""
     for tensor in (*net.parameters(), *net.buffers()):
-        tensor.data = tensor.data.contiguous(memory_format=layout(tensor))
+        # Not `contiguous`, which leaves weights of one input channel as they are: torch then takes the other layout throughout.
+        tensor.data = tensor.data.to(memory_format=layout(tensor))
     return net
 
 

@@ -63,7 +63,8 @@ def draw(plot: Plot, rows: Sequence[Row], study: Study, histograms: Histograms =
     `histograms` gives the maps of rows, which metrics of whole data sets need.
     """
     names = {case.name for case in study.cases} if plot.cases is None else set(plot.cases)
-    done = [row for row in rows if row.get("status") == "done"]
+    chosen = study.entrants if plot.entrants is None else plot.entrants
+    done = [row for row in rows if row.get("status") == "done" and row["entrant"] in chosen]
     return KINDS[plot.kind](_Drawing(plot, done, [row for row in done if row["case"] in names], study, histograms))
 
 
@@ -113,7 +114,7 @@ class _Drawing:
     def records(self, metric: str, across: Sequence[str]) -> list[Record]:
         """The cells that a table of lines (entrant, hue) and groups `across` would have."""
         lines = ("entrant",) if self.plot.by == "entrant" else ("entrant", self.plot.by)
-        table = Table(self.plot.name, self.plot.title, (metric,), lines, across, self.plot.cases)
+        table = Table(self.plot.name, self.plot.title, (metric,), lines, across, self.plot.cases, self.plot.entrants)
         found = summarise(self.study, table, self.done, self.histograms)
         return [record for record in found if record.value is not None and record.line[-1] is not None]
 

@@ -235,10 +235,10 @@ class _Work:
         cohort = self.cohorts[source]
         name, subject, digest = cohort.ids[index], cohort.subjects[index], self._digest(source, index)
         read: dict[str, Scan] = {}
-        for ready in self.ready:
-            for case in self.todo[ready.name]:
-                if case.source != source:
-                    continue
+        for case in (case for case in self.study.cases if case.source == source):
+            # What a case makes of the scan serves all entrants.
+            changed: dict[str, Scan] = {}
+            for ready in (ready for ready in self.ready if case in self.todo[ready.name]):
                 old = None if self.overwrite else self._old(ready, case, name, digest)
                 if old is not None and old["status"] == "done":
                     yield old
@@ -250,8 +250,8 @@ class _Work:
                 histogram = None
                 begun = time.perf_counter()
                 try:
-                    found = self._look(ready, case, name, lambda: cohort[index], read)
-                    row |= _cells(found, ready.score)
+                    found = self._look(ready, case, name, lambda: cohort[index], read, changed)
+                    row |= {**_cells(found, ready.score), "parameters_million": ready.about["parameters"] / 1e6}
                     columns, histogram = measure(found, tuple(self.study.measures))
                     row |= columns
                 except Exception as error:
@@ -263,20 +263,30 @@ class _Work:
                 files.write_json(at, {"key": self._key(ready, case, digest), "row": row})
                 yield files.plain(row)
 
-    def _look(self, ready: Ready, case: Case, name: str, read: Callable[[], Scan], kept: dict[str, Scan]) -> Detection:
-        """A detection on the changed scan. What is read and preprocessed for one case serves the next."""
-        # The same draws for every case of a scan: severities, sizes and contrasts differ in nothing else.
-        rng = generator(self.study.seed, "change", name)
+    def _look(
+        self,
+        ready: Ready,
+        case: Case,
+        name: str,
+        read: Callable[[], Scan],
+        kept: dict[str, Scan],
+        changed: dict[str, Scan],
+    ) -> Detection:
+        """A detection on the changed scan. What is read and preprocessed once serves all cases, what is changed all entrants."""
         prepared = f"{ready.about['preprocessing']}"
-        if case.change is not None and not case.prepared:
-            if "raw" not in kept:
-                kept["raw"] = brain.extract(space.reorient(read()))
-            scan = preprocess.run(ready.steps, case.change(kept["raw"], rng))
-        else:
-            if prepared not in kept:
-                kept[prepared] = preprocess.run(ready.steps, read())
-            scan = kept[prepared] if case.change is None else case.change(kept[prepared], rng)
-        return ready.method.detect(scan, seed=self.study.seed)
+        if prepared not in changed:
+            # The same draws for every case of a scan: severities, sizes and contrasts differ in nothing else.
+            rng = generator(self.study.seed, "change", name)
+            if case.change is not None and not case.prepared:
+                if "raw" not in kept:
+                    kept["raw"] = brain.extract(space.reorient(read()))
+                changed[prepared] = preprocess.run(ready.steps, case.change(kept["raw"], rng))
+            else:
+                if prepared not in kept:
+                    kept[prepared] = preprocess.run(ready.steps, read())
+                scan = kept[prepared]
+                changed[prepared] = scan if case.change is None else case.change(scan, rng)
+        return ready.method.detect(changed[prepared], seed=self.study.seed)
 
 
 def _cells(found: Detection, score: str | None) -> Row:

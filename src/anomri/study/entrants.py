@@ -91,6 +91,7 @@ def make_ready(
         "precision": method.precision,
         "preprocessing": preprocess.describe(steps),
         "score": entrant.score,
+        "parameters": sum(p.numel() for net in method.networks().values() for p in net.parameters()),
         "version": versions()["anomri"],
     }
     return Ready(name, method, steps, entrant.score, files.plain(about))

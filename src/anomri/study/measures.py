@@ -53,7 +53,11 @@ def _voxel(found: Detection, truth: Mask) -> Columns:
 
 def _oracle(found: Detection, truth: Mask) -> Columns:
     best, at = oracle.best_dice_scan_oracle(found.map, truth, found.scan.brain)
-    return {"dice_best_scan_oracle": best, "threshold_best_scan_oracle": at}
+    said: Columns = {"dice_best_scan_oracle": best, "threshold_best_scan_oracle": at}
+    if found.trace is not None:
+        best, at = oracle.best_iteration_oracle(found.trace.order, truth, found.scan.brain)
+        said |= {"dice_best_iteration_oracle": best, "iteration_best_oracle": at}
+    return said
 
 
 def _slices(found: Detection, truth: Mask) -> Columns:

@@ -188,6 +188,7 @@ class Plot:
     y : a metric of `METRICS`, or a column of the rows for box and scatter
     x : a fact or a column; box groups by it where given
     by : a fact that makes lines or colours, "entrant" by default
+    cases, entrants : names; None for all
     """
 
     name: str
@@ -197,6 +198,7 @@ class Plot:
     x: str = ""
     by: str = "entrant"
     cases: Sequence[str] | None = None
+    entrants: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,7 @@ class Study:
             ("case", [n for t in self.tables for n in t.cases or ()], cases),
             ("case", [n for p in self.plots for n in p.cases or ()], cases),
             ("entrant", [n for c in self.cases for n in c.only or ()], self.entrants),
+            ("entrant", [n for p in self.plots for n in p.entrants or ()], self.entrants),
             ("entrant", [e.shares for e in self.entrants.values() if e.shares], self.entrants),
             (
                 "entrant",
