@@ -176,7 +176,7 @@ BAD_CALLS: dict[str, tuple[str, str]] = {
     "fit itermask3d --cohort . --out m --device abacus": ("device 'abacus'", "fit device"),
     "detect good.nii.gz --jobs 0": ("'--jobs'", "no jobs"),
     "preprocess good.nii.gz --jobs none": ("'--jobs'", "jobs without a number"),
-    "preprocess good.nii.gz --preset none": ("known: behrendt, itermask2, itermask3d", "unknown preset"),
+    "preprocess good.nii.gz --preset none": ("known: behrendt, bengs, itermask2, itermask3d", "unknown preset"),
     "preprocess good.nii.gz --preset behrendt --spacing 2": ("does not take", "preset argument"),
     "report empty": ("holds no results", "no results"),
     "report none": ("holds no results", "no results folder"),

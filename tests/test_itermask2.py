@@ -13,6 +13,7 @@ from anomri.cohort import Cohort
 from anomri.errors import BadCall, NotFitted
 from anomri.methods import itermask2
 from anomri.methods.itermask2 import BATCH, IterMask2
+from anomri.metrics.oracle import best_iteration_oracle
 from anomri.scan import Finding, Scan
 
 SHAPE = (32, 48, 5)
@@ -93,6 +94,23 @@ def test_masks_shrink_and_never_grow(monkeypatch):
     assert (order[found.mask] == order.max()).all()
     assert (order[~scan().brain] == 0).all()
     assert (order[scan().brain] >= 1).all()
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_exploring_goes_on_to_an_empty_mask_and_leaves_the_result(monkeypatch, adaptive):
+    plain, _ = look(monkeypatch, adaptive=adaptive)
+    told, _ = look(monkeypatch, adaptive=adaptive, explore=True)
+    for part in ("map", "mask", "healthy"):
+        assert np.array_equal(getattr(told, part), getattr(plain, part))
+    assert told.scores == plain.scores
+    assert told.trace.facts == plain.trace.facts
+    order, last = told.trace.order, plain.trace.order.max()
+    assert np.array_equal(np.minimum(order, last), plain.trace.order), "the way to the result is the same"
+    # What is most abnormal stays longest: a reader finds the lesion alone among the iterations.
+    lesion = np.zeros(SHAPE, dtype=bool)
+    lesion[LESION] = True
+    assert best_iteration_oracle(order, lesion, scan().brain)[0] == 1
+    assert (order >= best_iteration_oracle(order, lesion, scan().brain)[1]).sum() == lesion.sum()
 
 
 def test_slices_that_are_done_are_left_alone(monkeypatch):

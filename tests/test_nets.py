@@ -33,6 +33,14 @@ def trained(net: nn.Module) -> nn.Module:
     return net
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_weights_are_channels_last_for_one_channel_too(channels):
+    # Strides of one channel fit both layouts; torch goes by them, and is half as fast in the other.
+    for convolution, axes in ((nn.Conv2d, 2), (nn.Conv3d, 3)):
+        weight = channels_last(convolution(channels, 8, 3)).weight
+        assert weight.stride() == (channels * 3**axes, 1, *(channels * 3**n for n in reversed(range(axes))))
+
+
 def test_published_number_of_parameters():
     assert count(ResidualUNet()) == 8_902_626
 

@@ -347,6 +347,27 @@ def test_the_preset_of_itermask2_has_slices_of_128_pixels() -> None:
     )
 
 
+def test_the_preset_of_bengs_has_64_voxels_along_each_axis() -> None:
+    scan = phantom(grid("LAS"))
+    seen = preprocess.run(preprocess.preset("bengs"), scan)
+    assert seen.image.shape == (1, 64, 64, 64)
+    assert np.allclose(seen.spacing, np.array([158, 191, 163]) / 64)
+    inside = seen.image[0][seen.brain]
+    assert abs(inside.mean()) < 0.1
+    assert 0.8 < inside.std() < 1.05, "1 before the voxels became larger"
+    assert not seen.image[0][~seen.brain].any()
+    volume = np.abs(np.linalg.det(seen.affine[:3, :3])) * seen.brain.sum()
+    assert volume == pytest.approx(scan.brain.sum() * scan.voxel_ml * 1000, rel=0.03)
+    with pytest.raises(BadCall, match="cannot resize to 64 x 1 x 64 voxels"):
+        space.resize(scan, (64, 1, 64))
+
+
+def test_resizing_to_a_spacing_is_resampling_to_it() -> None:
+    scan = space.resample(space.reorient(phantom(grid("LAS"))), 4.0)
+    twice = tuple(2 * n for n in scan.grid.shape)
+    assert space.resize(scan, twice).image.tobytes() == space.resample(scan, 2.0).image.tobytes()
+
+
 def test_slices_are_picked_by_number() -> None:
     scan = space.resample(space.reorient(phantom(grid("LAS"))), 1.0)
     picked = space.pick_slices(scan, 20, 29)
@@ -373,7 +394,7 @@ def test_presets_by_name_and_described() -> None:
     assert preprocess.describe(preprocess.preset("behrendt"))[:4] == [
         "reorient()", "extract(how='auto')", "register()", "resample(spacing=1.0)",
     ]  # fmt: skip
-    with pytest.raises(BadCall, match="unknown preset 'x'; known: behrendt, itermask2, itermask3d"):
+    with pytest.raises(BadCall, match="unknown preset 'x'; known: behrendt, bengs, itermask2, itermask3d"):
         preprocess.preset("x")
     with pytest.raises(BadCall, match="'behrendt' does not take these arguments: spacing"):
         preprocess.preset("behrendt", spacing=2.0)

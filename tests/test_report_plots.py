@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from anomri.metrics import case as cases
 from anomri.report import plots
-from anomri.study import Case, Entrant, Plot, Row, Source, Study, Table
+from anomri.report.canvas import style
+from anomri.study import Case, Entrant, Plot, Row, Source, Study, Table, summarise
 
 ARTEFACTS = ("chunk_top", "spike", "ghosting & ringing", "bias_field")
 SEVERITIES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -107,6 +108,53 @@ SPIKES = ["spike 0.5", "spike 4"]
 
 def done(case: str, entrant: str, rows: Sequence[Row] = ROWS) -> list[Row]:
     return [r for r in rows if (r["case"], r["entrant"], r["status"]) == (case, entrant, "done")]
+
+
+# --- forest --------------------------------------------------------------------------------------------------------
+
+
+def test_a_forest_has_a_line_for_every_entrant_and_a_panel_for_every_case():
+    figure = drawn("forest", ROWS, STUDY, y="dice", cases=TUMOURS)
+    wanted = {
+        (r.group[0], r.line[0]): r
+        for r in summarise(STUDY, Table("t", "T", ("dice",), cases=TUMOURS), ROWS, lambda row: None)
+    }
+    first, *others = panels(figure)
+    assert [label.get_text() for label in first.get_yticklabels()] == list(STUDY.entrants)
+    for axes, case in zip((first, *others), TUMOURS, strict=True):
+        for n, entrant in enumerate(STUDY.entrants):
+            record = wanted[case, entrant]
+            (dot,) = [line for line in axes.lines if line.get_marker() == "o" and list(line.get_ydata()) == [n]]
+            assert list(dot.get_xdata()) == [pytest.approx(record.value)]
+            (bar,) = [b for b in axes.collections if b.get_segments()[0][0][1] == n]
+            assert [x for x, _ in bar.get_segments()[0]] == pytest.approx([record.low, record.high])
+        assert axes.get_title(loc="left").startswith(case)
+    assert "oracle" in texts(drawn("forest", ROWS, STUDY, y="dice_best_scan_oracle", cases=TUMOURS))
+
+
+@pytest.mark.parametrize("kind", ["box", "scatter", "forest"])
+def test_a_figure_of_some_entrants_shows_no_other(kind):
+    both = Study(
+        **{
+            **vars(STUDY),
+            "entrants": {"One": Entrant("itermask3d", model="t1w"), "Other": Entrant("itermask3d", model="t1w")},
+        }
+    )
+    rows = rows_of(both)
+    figure = drawn(
+        kind, rows, both, y="dice", x="lesion_ml" if kind == "scatter" else "", cases=TUMOURS, entrants=["Other"]
+    )
+    assert "One" not in texts(figure)
+    assert texts(figure) == texts(
+        drawn(
+            kind,
+            [r for r in rows if r["entrant"] == "Other"],
+            both,
+            y="dice",
+            x="lesion_ml" if kind == "scatter" else "",
+            cases=TUMOURS,
+        )
+    )
 
 
 # --- box -----------------------------------------------------------------------------------------------------------
@@ -306,6 +354,7 @@ def test_a_scatter_has_a_dot_per_scan_on_a_log_axis_of_ml():
 EVERY: list[Mapping[str, Any]] = [
     {"kind": "box", "y": "score"}, {"kind": "box", "y": "mask_ml", "x": "severity", "by": "artefact"}, {"kind": "roc"},
     {"kind": "pr", "by": "artefact"}, {"kind": "curve", "y": "AUROC", "x": "severity"}, {"kind": "scatter", "y": "dice", "x": "lesion_ml"},
+    {"kind": "forest", "y": "dice"},
 ]  # fmt: skip
 
 
@@ -329,11 +378,11 @@ def test_an_entrant_has_one_colour_in_every_figure():
     for plot in ({"kind": "roc"}, {"kind": "curve", "y": "AUROC", "x": "severity"}):
         figure = drawn(rows=only, of=STUDY, cases=[f"spike {s:g}" for s in SEVERITIES], **plot)
         colours |= {line.get_color() for line in panels(figure)[0].lines if line.get_linewidth() > 1}
-    assert colours == {plots.style(1).colour}
+    assert colours == {style(1).colour}
 
 
 def test_colours_stay_apart_without_colour_by_marker_and_dash():
-    looks = [(plots.style(n).colour, plots.style(n).marker, plots.style(n).dash) for n in range(32)]
+    looks = [(style(n).colour, style(n).marker, style(n).dash) for n in range(32)]
     assert len(set(looks)) == 32
     assert len({(marker, dash) for _, marker, dash in looks[:8]}) == 8
 

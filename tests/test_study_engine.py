@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from anomri import files, methods, study
 from anomri.cohort import Entry
 from anomri.errors import BadCall, BadInput
 from anomri.scan import Scan
 from anomri.study import Case, Entrant, Plot, Table
-from stand_in import Brightness, brains
+from stand_in import Brightness, brains, brighten
 from test_study import BALL, BRIGHT, FAINT, NOISE, PLAIN, first, last, rows_of, source, tiny
 
 
@@ -183,6 +184,29 @@ def test_a_change_does_not_reach_the_next_case(data, tmp_path):
     after = study.run(tiny(cases=[PLAIN, BALL, NOISE, FAINT]), tmp_path / "b", places={"TINY": str(data)}, limit=1)
     one, other = (rows_of(result, "faint")[0] for result in (alone, after))
     assert {**one, "seconds": 0, "seconds_detect": 0} == {**other, "seconds": 0, "seconds_detect": 0}
+
+
+def test_what_a_case_makes_of_a_scan_serves_all_entrants(data, tmp_path):
+    made = []
+
+    def change(scan: Scan, rng: torch.Generator) -> Scan:
+        made.append(scan.id)
+        return brighten(4.0)(scan, rng)
+
+    entrants = {
+        "Bright": BRIGHT,
+        "Again": Entrant("brightness", shares="Bright"),
+        "Coarse": replace(BRIGHT, preset={"spacing": 8.0}),
+    }
+    of = tiny(entrants=entrants, cases=[PLAIN, replace(BALL, change=change)])
+    result = study.run(of, tmp_path, places={"TINY": str(data)})
+    # Twice each: for the two entrants of one preprocessing, and for the third of another.
+    assert sorted(made) == ["s2", "s2", "s3", "s3", "s4", "s4"]
+    alone = study.run(
+        replace(of, entrants={"Coarse": entrants["Coarse"]}), tmp_path / "alone", places={"TINY": str(data)}
+    )
+    both = [{r["case"]: r["score"] for r in rows if r["entrant"] == "Coarse"} for rows in (result.rows, alone.rows)]
+    assert both[0] == both[1]
 
 
 def test_a_score_that_a_method_does_not_give_fails_its_rows(data, tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from anomri.metrics import reconstruction, surface, voxel
-from anomri.scan import Detection
+from anomri.scan import Detection, Trace
 from anomri.study.measures import MEASURES, measure
 from conftest import grid, phantom
 
@@ -78,6 +80,18 @@ def test_what_is_not_there_is_left_out(found):
     said, histogram = measure(no_truth, MEASURES)
     assert set(said) == {"brain_ml", "mask_ml", "lesion_ml", "psnr_db", "ssim", "l1"}
     assert histogram is None
+
+
+def test_the_best_iteration_is_an_oracle_of_methods_with_a_trace(found):
+    brain, lesion = found.scan.brain, found.scan.lesion
+    order = brain.astype(np.uint8)
+    order[brain & (found.mask | lesion)] = 2
+    order[brain & lesion] = 3
+    order[np.unravel_index(np.flatnonzero(brain & lesion)[0], brain.shape)] = 4
+    traced = replace(found, trace=Trace(order, np.ones(4, dtype=np.float32)))
+    said, _ = measure(traced, ("oracle",))
+    assert (said["dice_best_iteration_oracle"], said["iteration_best_oracle"]) == (1, 3)
+    assert said["dice_best_scan_oracle"] < 1
 
 
 def test_slices_and_sizes(found):

@@ -182,9 +182,24 @@ def resample(scan: Scan, spacing: float = 1.0) -> Scan:
         raise BadCall(
             f"scan '{scan.id}' at {spacing:g} mm would have {' x '.join(f'{n:.0f}' for n in shape)} voxels; take a larger spacing, such as 1 or 2"
         )
+    return _scaled(scan, spacing / old, shape)
+
+
+def resize(scan: Scan, voxels: Sequence[int] = (64, 64, 64)) -> Scan:
+    """The scan's field of view in so many voxels along each axis, whatever their edges become.
+
+    Where its brain is known, the background becomes 0. Raises `BadCall` for less than 2 voxels.
+    """
+    if len(voxels) != 3 or min(voxels) < 2:
+        raise BadCall(f"cannot resize to {' x '.join(map(str, voxels))} voxels; needs three numbers of 2 or more")
+    return _scaled(scan, np.array(scan.grid.shape) / np.array(voxels), voxels)
+
+
+def _scaled(scan: Scan, step: NDArray[Any], shape: Sequence[int] | NDArray[Any]) -> Scan:
+    """The scan on voxels `step` times as long along each axis, the first voxel's outer corner kept."""
     affine = scan.affine.copy()
-    affine[:3, :3] *= spacing / old
-    affine[:3, 3] += scan.affine[:3, :3] @ (0.5 * spacing / old - 0.5)
+    affine[:3, :3] *= step
+    affine[:3, 3] += scan.affine[:3, :3] @ (0.5 * step - 0.5)
     return _move(scan, _grid(shape, affine))
 
 
@@ -233,10 +248,7 @@ def resize_slices(scan: Scan, pixels: int = 128, field_mm: float = 240.0) -> Sca
     shift = np.round(np.linalg.solve(square.affine, scan.affine)[:3, 3]).astype(int)[2]
     square = _cut(square, (0, 0, shift), (*square.grid.shape[:2], scan.grid.shape[2]))
     step = np.array([*(field_mm / pixels / np.array(square.spacing[:2])), 1.0])
-    affine = square.affine.copy()
-    affine[:3, :3] *= step
-    affine[:3, 3] += square.affine[:3, :3] @ (0.5 * step - 0.5)
-    return _move(square, _grid((pixels, pixels, square.grid.shape[2]), affine))
+    return _scaled(square, step, (pixels, pixels, square.grid.shape[2]))
 
 
 def _cut(scan: Scan, low: Sequence[int] | NDArray[Any], shape: Sequence[int] | NDArray[Any]) -> Scan:

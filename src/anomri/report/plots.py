@@ -10,7 +10,6 @@ import io
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from anomri.report.canvas import (
     COLUMN,
     GREY,
     GUIDE,
-    NEUTRAL,
     PAGE,
     SIZE,
     TITLE,
@@ -35,12 +33,13 @@ from anomri.report.canvas import (
     nothing,
     plain_log,
     scale,
-    style,
 )
+from anomri.report.drawing import Drawing, as_float, counted, span
 from anomri.report.figures import INK, SOFT
+from anomri.report.forest import forest
 from anomri.report.layout import called, said, words
-from anomri.study.plan import Cell, Plot, Row, Study, Table
-from anomri.study.summary import METRICS, Histograms, Record, summarise
+from anomri.study.plan import Cell, Plot, Row, Study
+from anomri.study.summary import METRICS, Histograms, Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +64,7 @@ def draw(plot: Plot, rows: Sequence[Row], study: Study, histograms: Histograms =
     names = {case.name for case in study.cases} if plot.cases is None else set(plot.cases)
     chosen = study.entrants if plot.entrants is None else plot.entrants
     done = [row for row in rows if row.get("status") == "done" and row["entrant"] in chosen]
-    return KINDS[plot.kind](_Drawing(plot, done, [row for row in done if row["case"] in names], study, histograms))
+    return KINDS[plot.kind](Drawing(plot, done, [row for row in done if row["case"] in names], study, histograms))
 
 
 def svg(figure: Figure) -> str:
@@ -78,51 +77,10 @@ def svg(figure: Figure) -> str:
     return file.getvalue()
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    """A plot and the rows that it may use: `done` of the whole study, `rows` of the plot's cases."""
-
-    plot: Plot
-    done: Sequence[Row]
-    rows: Sequence[Row]
-    study: Study
-    histograms: Histograms
-
-    @property
-    def panels(self) -> list[str | None]:
-        """None for one panel of all entrants, or the entrants that have a panel each."""
-        if self.plot.by == "entrant":
-            return [None]
-        return [name for name in self.study.entrants if any(row["entrant"] == name for row in self.rows)]
-
-    @property
-    def hues(self) -> list[Cell]:
-        """What lines and colours stand for, in the study's order, so that an entrant has one colour in all figures."""
-        if self.plot.by == "entrant":
-            return list(self.study.entrants)
-        facts = [{"case": case.name, **case.facts}.get(self.plot.by) for case in self.study.cases]
-        found = [row.get(self.plot.by) for row in self.rows]
-        return [hue for hue in dict.fromkeys([*facts, *found]) if hue is not None]
-
-    def style(self, hue: Cell) -> Style:
-        return style(self.hues.index(hue)) if hue in self.hues else NEUTRAL
-
-    def name(self, hue: Cell) -> str:
-        """A hue in words: a bare number with what it is, as in "severity 2"."""
-        return words((hue,), (self.plot.by,))
-
-    def records(self, metric: str, across: Sequence[str]) -> list[Record]:
-        """The cells that a table of lines (entrant, hue) and groups `across` would have."""
-        lines = ("entrant",) if self.plot.by == "entrant" else ("entrant", self.plot.by)
-        table = Table(self.plot.name, self.plot.title, (metric,), lines, across, self.plot.cases, self.plot.entrants)
-        found = summarise(self.study, table, self.done, self.histograms)
-        return [record for record in found if record.value is not None and record.line[-1] is not None]
-
-
 # --- boxes ---------------------------------------------------------------------------------------------------------
 
 
-def _box(drawing: _Drawing) -> Figure:
+def _box(drawing: Drawing) -> Figure:
     """A box per group and hue, a dot per scan; healthy controls are grey.
 
     Entrants share a panel only where their values have a common unit.
@@ -131,7 +89,7 @@ def _box(drawing: _Drawing) -> Figure:
     cells: dict[tuple[str | None, str, Cell], list[float]] = {}
     controls: dict[str, bool] = {}
     for row in drawing.rows:
-        value = _float(row.get(plot.y))
+        value = as_float(row.get(plot.y))
         if value is None:
             continue
         group = _group(plot, row)
@@ -208,7 +166,7 @@ def _shared_out(groups: Sequence[str], most: int) -> Iterable[list[str]]:
 def _group_ticks(axes: Axes, groups: Sequence[str], counts: Sequence[set[int]], wide: float) -> None:
     room = max(5, int(wide / len(groups) * 72 / (0.56 * SIZE)))
     names = [textwrap.wrap(group.replace("_", " "), room, break_long_words=False) or [group] for group in groups]
-    names = [[*lines, _n(ns)] for lines, ns in zip(names, counts, strict=True)]
+    names = [[*lines, counted(ns)] for lines, ns in zip(names, counts, strict=True)]
     turned = any(len(line) > room for lines in names for line in lines)
     labels = ["\n".join(lines) for lines in names]
     axes.set_xticks(range(len(groups)), labels, rotation=40 if turned else 0, ha="right" if turned else "center")
@@ -223,7 +181,7 @@ def _same_height(rows: Sequence[Axes]) -> None:
         axes.set_ylim(min(low), max(high))
 
 
-def _box_keys(drawing: _Drawing, hues: Sequence[Cell], controls: bool) -> list[Any]:
+def _box_keys(drawing: Drawing, hues: Sequence[Cell], controls: bool) -> list[Any]:
     from matplotlib.patches import Patch
 
     looks = [(drawing.style(hue), drawing.name(hue)) for hue in hues if hue is not None]
@@ -234,7 +192,7 @@ def _box_keys(drawing: _Drawing, hues: Sequence[Cell], controls: bool) -> list[A
 # --- ROC and PR ----------------------------------------------------------------------------------------------------
 
 
-def _rates(drawing: _Drawing) -> Figure:
+def _rates(drawing: Drawing) -> Figure:
     """ROC or PR: a panel per case with a line per entrant, or a panel per entrant with a line per hue, against their controls."""
     kind, entrants = drawing.plot.kind, drawing.plot.by == "entrant"
     metric = {"roc": "AUROC", "pr": "AUPRC"}[kind]
@@ -260,9 +218,9 @@ def _rates(drawing: _Drawing) -> Figure:
             sizes.append((int(truth.sum()), int((~truth).sum())))
         _rate_axes(axes, kind, sizes)
         ill, healthy = ({pair[n] for pair in sizes} for n in (0, 1))
-        counted = f"{_range(ill)} anomalous, {_range(healthy)} healthy"
+        compared = f"{span(ill)} anomalous, {span(healthy)} healthy"
         axes.set_title(
-            f"{textwrap.shorten(said(panel), 34, placeholder='…')}\n{counted}", **{**TITLE, "fontsize": SIZE - 0.5}
+            f"{textwrap.shorten(said(panel), 34, placeholder='…')}\n{compared}", **{**TITLE, "fontsize": SIZE - 0.5}
         )
         look_of: dict[str, Any] = {"title": f"{metric} (%)", "title_fontsize": SIZE - 1, "handlelength": 1.8}
         legend_below(axes, 0.43, **look_of)
@@ -271,7 +229,7 @@ def _rates(drawing: _Drawing) -> Figure:
     return figure
 
 
-def _scores(drawing: _Drawing, entrant: Cell, case: Cell, hue: Cell) -> tuple[Values, Truth, list[str]]:
+def _scores(drawing: Drawing, entrant: Cell, case: Cell, hue: Cell) -> tuple[Values, Truth, list[str]]:
     """Scores, truth and subjects of an entrant's anomalous scans, of one case or of one hue, and of their controls."""
     plot, names = drawing.plot, {row["case"] for row in drawing.rows}
     ours = [row for row in drawing.done if row["entrant"] == entrant]
@@ -346,7 +304,7 @@ def _rate_axes(axes: Axes, kind: str, sizes: Sequence[tuple[int, int]]) -> None:
 # --- curves --------------------------------------------------------------------------------------------------------
 
 
-def _curve(drawing: _Drawing) -> Figure:
+def _curve(drawing: Drawing) -> Figure:
     """A metric over a fact, a line per hue; bands, or bars where there are many lines."""
     plot, metric = drawing.plot, METRICS[drawing.plot.y]
     records = [record for record in drawing.records(plot.y, (plot.x,)) if record.group[0] is not None]
@@ -369,8 +327,8 @@ def _curve(drawing: _Drawing) -> Figure:
         _ticks(axes, at, numeric)
         axes.set(xlabel=axis_name(plot.x), ylabel=textwrap.fill(called(metric), 34))
         limits(axes, plot.y, [v for r in own for v in (r.value, r.low, r.high) if v is not None], whole=False)
-        counted = f"{_n({record.n for record in own})} at each point"
-        axes.set_title(f"{panel}, {counted}" if panel else counted, **TITLE)
+        points = f"{counted({record.n for record in own})} at each point"
+        axes.set_title(f"{panel}, {points}" if panel else points, **TITLE)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     legend(figure, _line_keys([(drawing.style(hue), drawing.name(hue)) for hue in hues]))
@@ -379,7 +337,7 @@ def _curve(drawing: _Drawing) -> Figure:
 
 def _places(values: Sequence[Cell]) -> tuple[dict[Cell, float], bool]:
     """Where the values of a fact lie on an axis, and whether that is by their number or by their order."""
-    numbers = {value: number for value in values if (number := _float(value)) is not None}
+    numbers = {value: number for value in values if (number := as_float(value)) is not None}
     numeric = len(numbers) == len(set(values))
     return (numbers if numeric else {value: float(n) for n, value in enumerate(dict.fromkeys(values))}), numeric
 
@@ -428,12 +386,12 @@ def _line_keys(looks: Iterable[tuple[Style, str]], **changes: Any) -> list[Any]:
 # --- dots ----------------------------------------------------------------------------------------------------------
 
 
-def _scatter(drawing: _Drawing) -> Figure:
+def _scatter(drawing: Drawing) -> Figure:
     """A dot per scan; an axis in ml is logarithmic."""
     plot, log = drawing.plot, drawing.plot.x.endswith("_ml")
     dots: list[tuple[Row, float, float]] = []
     for row in drawing.rows:
-        x, y = _float(row.get(plot.x)), _float(row.get(plot.y))
+        x, y = as_float(row.get(plot.x)), as_float(row.get(plot.y))
         if x is not None and y is not None and (x > 0 or not log) and row.get(plot.by) is not None:
             dots.append((row, x * scale(plot.x), y * scale(plot.y)))
     panels = [panel for panel in drawing.panels if any(panel in (None, row["entrant"]) for row, *_ in dots)]
@@ -476,21 +434,6 @@ def _interval(record: Record) -> str:
     return value if record.low is None or record.high is None else f"{value} [{record.low:.1f}, {record.high:.1f}]"
 
 
-def _range(counts: Iterable[int]) -> str:
-    low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low}–{high}"
-
-
-def _n(counts: Iterable[int]) -> str:
-    return f"n = {_range(counts)}"
-
-
-def _float(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-KINDS: dict[str, Callable[[_Drawing], Figure]] = {
-    "box": _box, "roc": _rates, "pr": _rates, "curve": _curve, "scatter": _scatter,
+KINDS: dict[str, Callable[[Drawing], Figure]] = {
+    "box": _box, "roc": _rates, "pr": _rates, "curve": _curve, "scatter": _scatter, "forest": forest,
 }  # fmt: skip

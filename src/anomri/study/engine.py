@@ -119,7 +119,7 @@ def _check(study: Study, only: Sequence[str], models: Mapping[str, str]) -> None
     """Raises `BadCall` for the first name that nobody knows: hours later would be too late."""
     cases = [case.name for case in study.cases]
     metrics = [name for table in study.tables for name in table.metrics]
-    metrics += [plot.y for plot in study.plots if plot.kind == "curve"]
+    metrics += [plot.y for plot in study.plots if plot.kind in ("curve", "forest")]
     for kind, names, known in (
         ("measure", study.measures, MEASURES), ("metric", metrics, METRICS),
         ("entrant or case", only, (*study.entrants, *cases)), ("entrant of --model", models, study.entrants),

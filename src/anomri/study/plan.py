@@ -174,7 +174,7 @@ class Table:
     note: str = ""
 
 
-PlotKind = Literal["box", "roc", "pr", "curve", "scatter"]
+PlotKind = Literal["box", "roc", "pr", "curve", "scatter", "forest"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,8 @@ class Plot:
     Parameters
     ----------
     kind : box (`y` per case and entrant), roc or pr (cases against their controls, with bands), curve (a metric `y` over the
-        fact `x`, such as a severity), scatter (`y` against `x` per scan, such as Dice against lesion volume)
+        fact `x`, such as a severity), scatter (`y` against `x` per scan, such as Dice against lesion volume), forest (a metric `y` of many entrants below
+        each other, a panel for each case)
     y : a metric of `METRICS`, or a column of the rows for box and scatter
     x : a fact or a column; box groups by it where given
     by : a fact that makes lines or colours, "entrant" by default
