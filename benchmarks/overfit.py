@@ -16,30 +16,22 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from anomri import files, preprocess
+from anomri import files, preprocess, study
 from anomri.cohort import Cohort
 from anomri.cohorts import phantom
 from anomri.methods import make
+from anomri.study import Entrant
 from anomri.train import Job
 
-METHODS = {
-    "IterMask3D": ("itermask3d", {"width": 8, "dropout": 0.0, "batch": 1}),
-    "IterMask2": ("itermask2", {"batch": 8, "lr": 1e-3}),
-    "AE, dense, 2D": ("ae", {"batch": 16, "lr": 1e-3}),
-    "AE, spatial, 2D": ("ae", {"dense": False, "latent": 16, "batch": 16, "lr": 1e-3}),
-    "AE, IterMask3D's network, 3D": ("ae", {"dims": 3, "backbone": "residual", "width": 8, "batch": 1, "lr": 1e-3}),
-    "VAE, 2D": ("vae", {"batch": 16, "lr": 1e-3}),
-    "VAE, 3D": ("vae", {"dims": 3, "width": 16, "batch": 2, "lr": 1e-3}),
-    "Spatial erasing, 3D": ("spatial_erasing", {"width": 16, "batch": 2}),
-    "DAE, 2D": ("dae", {"width": 16, "batch": 8, "lr": 1e-3}),
-    "DAE, 3D": ("dae", {"dims": 3, "width": 8, "batch": 1, "lr": 1e-3}),
-}
+STUDY = study.load(Path(__file__).parent.parent / "studies" / "controlled.py")
+METHODS = {name: entrant for name, entrant in STUDY.entrants.items() if "steps" in entrant.arguments}
+"""What studies/controlled.py trains, with its arguments."""
 
 
-def curve(name: str, arguments: dict[str, object], scans: Cohort, steps: int) -> dict[str, list[float]]:
+def curve(entrant: Entrant, scans: Cohort, steps: int) -> dict[str, list[float]]:
     """Loss of every step, of each network that the method trains."""
     told: list[tuple[int, float]] = []
-    method = make(name, **arguments, steps=steps)
+    method = make(entrant.method, **{**entrant.arguments, "steps": steps})
     method.fit(scans, job=Job(every=10**9, progress=lambda at: told.append((at["step"], at["loss"]))))
     found: dict[str, list[float]] = {}
     for step, loss in told:
@@ -60,10 +52,10 @@ def main() -> None:
     scan = files.read_scan({"T1w": given.scan}) if given.scan else next(iter(phantom.healthy(1)))
     scans = Cohort([preprocess.run(preprocess.preset("itermask3d", spacing=2.0), scan)])
     rows, curves = [], {}
-    for title, (name, arguments) in METHODS.items():
+    for title, entrant in METHODS.items():
         if given.only and title not in given.only:
             continue
-        for network, losses in curve(name, arguments, scans, given.steps).items():
+        for network, losses in curve(entrant, scans, given.steps).items():
             line = title if network == "1" else f"{title}, network {network}"
             curves[line] = np.array(losses)
             rows += [{"method": line, "step": step + 1, "loss": loss} for step, loss in enumerate(losses)]

@@ -580,7 +580,9 @@ def test_demo(ask, home, tmp_path, monkeypatch):
 def test_methods_in_words_and_in_json(ask):
     code, out, err = ask("methods")
     assert (code, err) == (0, [])
-    assert "itermask3d: 3D, 2025, learns from healthy scans" in out
+    cells = [re.split(" {2,}", line.strip()) for line in out.splitlines()]
+    assert ["itermask3d", "3D", "2025", "healthy scans", methods.METHODS[0].paper] in cells
+    assert [m.name for m in methods.METHODS] == [row[0] for row in cells if len(row) == 5]
     code, out, err = ask("methods", "--json")
     assert json.loads(out)["methods"][0]["name"] == "itermask3d"
     assert {m["name"] for m in json.loads(out)["models"]} == set(methods.shipped())

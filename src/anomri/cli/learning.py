@@ -314,11 +314,11 @@ def methods(as_json: JsonOption = False) -> None:
         if as_json:
             print_json({"methods": rows, "models": models})
             return
-        typer.echo("Methods, for 'anomri fit':")
+        typer.echo("Methods, for 'anomri fit': name, dimensions, year, what it needs, paper")
+        columns = ("name", "dimensions", "year", "needs", "paper")
+        wide = [max(len(str(row[name])) for row in rows) for name in columns]
         for row in rows:
-            typer.echo(
-                f"  {row['name']}: {row['dimensions']}, {row['year']}, learns from {row['needs']}. {row['paper']}"
-            )
+            typer.echo("  " + "  ".join(f"{row[name]!s:{n}}" for name, n in zip(columns, wide, strict=True)).rstrip())
         typer.echo("Models in the package, for 'anomri detect --model':")
         for model in models:
             grid = " x ".join(f"{s:g}" for s in model["spacing_mm"]) + " mm"
