@@ -3,8 +3,8 @@
 Command:  python benchmarks/ssim_ensemble.py      (some minutes on two cores, nearly all of them MONAI's; needs monai)
 
 MONAI's windows are of three axes, ours go axis by axis. MONAI gives voxels whose window lies inside the grid, we give all; values
-are compared where both have them. Both are in single precision and differ by what each rounds. Joining MONAI's eight maps to one is not
-counted. A whole box is scored: within `residual` it is the box of the brain.
+are compared where both have them. MONAI computes in single precision whatever it is given, and rounds more than ours: so ours is held
+against itself in double precision, and the note has how far MONAI's lies from that and from ours. Joining MONAI's eight maps is not counted. A whole box is scored: within `residual` it is the box of the brain.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ def goals(shapes: tuple[tuple[int, ...], ...] = SHAPES, turns: int = 3) -> list[
             )
             theirs, inner = joined(maps), (slice(REACH, -REACH),) * 3
             exact = ssim_ensemble(x.double(), y.double(), data_range=1.0)[inner]
-        apart, off, monai = (
-            float((a - b).abs().max()) for a, b in ((value[inner], theirs), (value[inner], exact), (theirs, exact))
+        off, monai, apart = (
+            float((a - b).abs().max()) for a, b in ((value[inner], exact), (theirs, exact), (value[inner], theirs))
         )
         size = " x ".join(str(n) for n in shape)
-        found.append(Goal(f"SSIM ensemble of {size}, eight of MONAI's", taken, other, 10.0))
-        note = f"off double precision: {off:.1e} and {monai:.1e}"
-        found.append(
-            Goal(f"its values at {size}, largest difference from MONAI's", apart, 1e-4, 1.0, unit="", note=note)
-        )
+        note = f"MONAI's: {monai:.1e}, from ours {apart:.1e}"
+        found += [
+            Goal(f"SSIM ensemble of {size}, eight of MONAI's", taken, other, 10.0),
+            Goal(f"its values at {size}, largest difference from double precision", off, 1e-4, 1.0, "", note),
+        ]
     return found
 
 
