@@ -35,6 +35,13 @@ def phantom(
             help="Label maps with FreeSurfer's numbers to paint. Default: the MNI152 tissue maps of nilearn's package.",
         ),
     ] = None,
+    varied: Annotated[
+        bool,
+        option(
+            "--varied",
+            help="Subjects of all ages and scanners of all kinds: wide ventricles, thin caps, thick slices, other contrasts. For label maps.",
+        ),
+    ] = False,
     lesion: Annotated[
         str | None,
         option(
@@ -94,7 +101,7 @@ def phantom(
             raise BadCall("--contrast, --ml and --mass-effect are a lesion's; name its kind with --lesion")
         sequences = [name.strip() for name in sequence.split(",") if name.strip()]
         scans = phantoms.healthy(
-            n, sequences=sequences, seed=seed, spacing=spacing, label_maps=label_maps, device=device
+            n, sequences=sequences, seed=seed, spacing=spacing, label_maps=label_maps, varied=varied, device=device
         )
         if contrasts and len(contrasts) not in (1, len(sequences)):
             raise BadCall(
@@ -107,6 +114,7 @@ def phantom(
             "seed": seed,
             "spacing": spacing,
             "label_maps": label_maps and label_maps.name,
+            **({"varied": True} if varied else {}),
         }
         dataset.begin(out, {**recipe, "n": n, "lesion": lesion, **given}, overwrite=overwrite)
         rows = []

@@ -38,6 +38,7 @@ def healthy(
     spacing: float = 1.0,
     label_maps: str | Path | None = None,
     stripped: bool = True,
+    varied: bool = False,
     device: str = "cpu",
 ) -> Cohort:
     """A cohort of healthy subjects, sub-01, sub-02, ..., each made when it is asked for.
@@ -51,6 +52,8 @@ def healthy(
     label_maps : a folder of label maps with FreeSurfer's numbers, used in turn; the MNI152 tissue maps of nilearn's package
         where it is None
     stripped : nothing but the brain is shown; only label maps have more
+    varied : subjects of all ages and scanners of all kinds (`variety`): wide ventricles, caps, dots, thick slices, other curves; what
+        weights for strangers' scans learn from. Only label maps have structures to vary
     device : where label maps are painted, as in `nets.device.pick_device`; what is drawn does not depend on it
 
     Raises `BadCall` for an unknown sequence or such a spacing, `BadInput` where the folder holds no image, or the device is not there.
@@ -59,6 +62,8 @@ def healthy(
         raise BadCall(f"a cohort of {n} subjects cannot be made; ask for 1 or more")
     if not stripped and label_maps is None:
         raise BadCall("the packaged template has no skull; give a folder of label maps, or take the brain alone")
+    if varied and label_maps is None:
+        raise BadCall("the packaged template has no structures to vary; give a folder of label maps")
     low, high = SPACING_MM
     if not low <= spacing <= high:
         raise BadCall(f"a phantom's voxels cannot be {spacing:g} mm; use {low:g} to {high:g} mm, such as 1 or 2")
@@ -67,7 +72,7 @@ def healthy(
     maps = None if label_maps is None else labels.found(label_maps)
     digits = max(2, len(str(n)))
     ids = [f"sub-{number:0{digits}d}" for number in range(1, n + 1)]
-    draw = _Draw(names, seed, spacing, maps, stripped, device)
+    draw = _Draw(names, seed, spacing, maps, stripped, device, varied)
     return Cohort([draw.blank(id) for id in ids], [draw])
 
 
@@ -81,10 +86,12 @@ class _Draw:
     maps: tuple[Path, ...] | None
     stripped: bool
     device: str
+    varied: bool = False
 
     def blank(self, id: str) -> Scan:
         """What stands for a subject in a cohort; its few voxels differ where the scan would, so hashes of inputs do, too."""
         key = (self.seed, id, *self.sequences, self.spacing, self.stripped, *(path.name for path in self.maps or ()))
+        key += ("varied",) * self.varied
         voxels = torch.rand(len(self.sequences), 2, 2, 2, generator=generator("phantom", *key))
         return Scan(voxels.numpy(), np.eye(4), id=id, sequences=self.sequences)
 
@@ -95,8 +102,9 @@ class _Draw:
         else:
             path = self.maps[(int(blank.id.removeprefix("sub-")) - 1) % len(self.maps)]
             scan = labels.subject(
-                path, self.sequences, self.spacing, rng, stripped=self.stripped, device=pick_device(self.device)
-            )
+                path, self.sequences, self.spacing, rng, stripped=self.stripped, device=pick_device(self.device),
+                other=generator("phantom", "varied", self.seed, blank.id) if self.varied else None,
+            )  # fmt: skip
         return scan.with_(id=blank.id)
 
 

@@ -17,6 +17,7 @@ from scipy.ndimage import distance_transform_edt, label
 from torch import Tensor
 
 from anomri import files
+from anomri.cohorts.phantom import variety
 from anomri.cohorts.phantom.scanner import RANDOM, anatomy, means, scanned
 from anomri.corruptions.spatial import warp
 from anomri.errors import BadInput
@@ -57,6 +58,8 @@ MARGIN = 20
 PRIORS = {"T1w": "t1", "T2w": "t2", "FLAIR": "flair"}
 PRIORS_UNIT = 200.0
 """The intensity in SynthSeg's priors of what is 1 here."""
+SPREAD = 0.04
+"""SD by which the means of CSF, grey and white matter differ between scanners, where variety is asked for."""
 LABELS = 20000
 """Numbers of a label map lie below this."""
 
@@ -71,11 +74,18 @@ def found(folder: str | Path) -> tuple[Path, ...]:
 
 
 def subject(
-    path: Path, sequences: Sequence[str], spacing: float, rng: torch.Generator, *, stripped: bool, device: torch.device
+    path: Path,
+    sequences: Sequence[str],
+    spacing: float,
+    rng: torch.Generator,
+    *,
+    stripped: bool,
+    device: torch.device,
+    other: torch.Generator | None = None,
 ) -> Scan:
     """A healthy subject, painted on the map's own grid and then resampled.
 
-    Raises `BadInput` for a map without FreeSurfer's numbers.
+    `other` draws the variety of age and of scanners (`variety`); without it there is none, and the rest is the same. Raises `BadInput` for a map without FreeSurfer's numbers.
     """
     labels = _read(path)
     if stripped:
@@ -83,6 +93,8 @@ def subject(
         labels = crop_or_pad(labels, size * labels.spacing)
     shift = anatomy(labels.grid.shape, labels.spacing, rng, device=device)
     numbers = warp(torch.tensor(labels.image, device=device), shift, labels.spacing, nearest=True)[0].long()
+    if other is not None:
+        numbers = variety.aged(numbers, labels.spacing, variety.age(other), other)
     tissue = np.isin(numbers.cpu().numpy(), BRAIN)
     brain = _brain(tissue, labels.spacing)
     if stripped:
@@ -90,9 +102,13 @@ def subject(
         numbers = numbers.masked_fill(torch.from_numpy(brain & ~tissue).to(device), AROUND)
     channels = []
     for sequence in sequences:
-        mean, sd = (table.to(device)[numbers] for table in _intensities(sequence, path.parent, rng))
+        tables = _intensities(sequence, path.parent, rng)
+        if other is not None:
+            _spread(tables[0], sequence, other)
+        mean, sd = (table.to(device)[numbers] for table in tables)
         x = mean + sd * torch.randn(numbers.shape, generator=rng).to(device)
-        channels.append(scanned(x, labels.spacing, rng))
+        x = scanned(x, labels.spacing, rng)
+        channels.append(x if other is None else variety.rescanned(x, labels.spacing, other))
     head = Scan(torch.stack(channels).cpu().numpy(), labels.affine, sequences=tuple(sequences))
     if stripped:
         return resample(head.with_(image=head.image * brain, brain=brain), spacing).with_(history=())
@@ -150,6 +166,15 @@ def _intensities(sequence: str, folder: Path, rng: torch.Generator) -> tuple[Ten
             drawn = middle + spread * torch.randn(len(middle), generator=rng)
             table[known] = (drawn / PRIORS_UNIT).clamp(min=0)[classes]
     return mean, sd
+
+
+def _spread(mean: Tensor, sequence: str, rng: torch.Generator) -> None:
+    """Moves the structures' means `(LABELS,)` further apart, in place, in their sequence's order; caps and dots follow white matter."""
+    drawn = torch.randn(3, generator=rng)
+    for numbers, shares in STRUCTURES:
+        at = list(numbers)
+        mean[at] = (mean[at] + float((torch.tensor(shares) * drawn).sum()) * SPREAD).clamp(min=0.02)
+    mean[variety.SPOT] = (mean[variety.WHITE[0]] + variety.spot_contrast(sequence, rng)).clamp(min=0.02)
 
 
 def _priors(folder: Path, sequence: str) -> Priors | None:

@@ -1,0 +1,143 @@
+"""The variety of healthy people and of scanners: what age moves and paints, what a scanner changes, and what stays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from anomri.cohorts.phantom import healthy, labels, variety
+from anomri.cohorts.phantom.variety import SPOT, VENTRICLES, WHITE, Age, aged, rescanned
+from anomri.errors import BadCall
+from test_phantom import maps  # noqa: F401, a fixture
+
+SHAPE = (60, 80, 56)
+MM = (2.0, 2.0, 2.0)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def brain() -> torch.Tensor:
+    """Cortex about white matter about two ventricles, at 2 mm."""
+    i, j, k = np.indices(SHAPE)
+    radius = np.sqrt(((i - 29.5) / 26) ** 2 + ((j - 39.5) / 34) ** 2 + ((k - 27.5) / 24) ** 2)
+    numbers = np.zeros(SHAPE, dtype=np.int64)
+    numbers[radius < 1] = 3
+    numbers[radius < 0.85] = 2
+    inner = np.sqrt(((np.abs(i - 29.5) - 5) / 4) ** 2 + ((j - 39.5) / 15) ** 2 + ((k - 27.5) / 6) ** 2)
+    numbers[inner < 1] = np.where(i < 30, 4, 43)[inner < 1]
+    return torch.from_numpy(numbers)
+
+
+def fluid(numbers: torch.Tensor) -> int:
+    return int(np.isin(numbers.numpy(), VENTRICLES).sum())
+
+
+def test_ventricles_become_wider_or_narrower_and_nothing_else_moves_far():
+    plain = brain()
+    volumes = [fluid(aged(plain, MM, Age(mm, 0.0, 0), rng())) for mm in (-2.0, 0.0, 2.0, 4.0)]
+    assert volumes == sorted(volumes)
+    assert volumes[0] < 0.85 * volumes[1]
+    assert volumes[3] > 1.4 * volumes[1]
+    wide = aged(plain, MM, Age(4.0, 0.0, 0), rng())
+    assert torch.equal(aged(plain, MM, Age(0.0, 0.0, 0), rng()), plain)
+    # The outline of the brain, 30 mm away, is where it was.
+    assert int(((wide > 0) != (plain > 0)).sum()) < 0.01 * int((plain > 0).sum())
+    assert set(wide.unique().tolist()) == set(plain.unique().tolist())
+
+
+def test_caps_are_white_matter_beside_ventricles_and_thicker_at_their_horns():
+    plain = brain()
+    capped = aged(plain, MM, Age(0.0, 3.0, 0), rng())
+    spots = (capped == SPOT).numpy()
+    assert spots.any()
+    assert np.isin(plain.numpy()[spots], WHITE).all()
+    assert torch.equal(capped[~torch.from_numpy(spots)], plain[~torch.from_numpy(spots)])
+    from scipy.ndimage import distance_transform_edt
+
+    away = distance_transform_edt(~np.isin(plain.numpy(), VENTRICLES), sampling=MM)
+    assert away[spots].max() <= 3.0
+    along = np.flatnonzero(np.isin(plain.numpy(), VENTRICLES).any(axis=(0, 2)))
+    middle = np.abs(np.indices(SHAPE)[1] - along.mean()) < 0.2 * (along[-1] - along[0])
+    assert away[spots & middle].size == 0 or away[spots & middle].max() <= 1.5
+    assert away[spots & ~middle].max() > 1.5
+
+
+def test_dots_are_small_and_lie_deep_in_white_matter():
+    plain = brain()
+    dotted = aged(plain, (1.0, 1.0, 1.0), Age(0.0, 0.0, 5), rng(1))
+    spots = dotted == SPOT
+    assert 5 <= int(spots.sum()) <= 5 * 27
+    assert np.isin(plain[spots].numpy(), WHITE).all()
+    assert torch.equal(dotted, aged(plain, (1.0, 1.0, 1.0), Age(0.0, 0.0, 5), rng(1)))
+    assert not torch.equal(dotted, aged(plain, (1.0, 1.0, 1.0), Age(0.0, 0.0, 5), rng(2)))
+
+
+def test_a_map_without_ventricles_or_white_matter_keeps_what_it_lacks():
+    grey = torch.where(brain() > 0, 3, 0)
+    assert torch.equal(aged(grey, MM, Age(4.0, 3.0, 5), rng()), grey)
+
+
+def test_most_people_are_young():
+    ages = [variety.age(rng(seed)) for seed in range(300)]
+    wide, caps, dots = (np.array([getattr(a, name) for a in ages]) for name in ("wide_mm", "caps_mm", "dots"))
+    assert -0.8 < wide.min() < 0
+    assert 3.5 < wide.max() < 5.3
+    assert (caps >= 0).all()
+    assert caps.max() <= 3
+    assert np.median(dots) <= 1
+    assert 3 <= dots.max() <= 6
+    assert np.corrcoef(wide, dots)[0, 1] > 0.3, "the old have more of each"
+
+
+def test_spots_are_bright_where_fluid_is_bright_or_hidden_and_dark_on_t1w():
+    drawn = {name: [variety.spot_contrast(name, rng(seed)) for seed in range(40)] for name in ("T1w", "T2w", "FLAIR")}
+    assert max(drawn["T1w"]) < 0
+    assert min(drawn["T2w"]) > 0
+    assert min(drawn["FLAIR"]) > 0
+
+
+def test_scanners_differ_in_slices_curve_and_noise():
+    x = 900 * torch.rand(24, 30, 20, generator=rng(9)) + 50
+    made = [rescanned(x, (1.0, 1.0, 1.0), rng(seed)) for seed in range(60)]
+    assert torch.equal(made[0], rescanned(x, (1.0, 1.0, 1.0), rng(0)))
+    assert all(float(one.min()) >= 0 and one.shape == x.shape for one in made)
+    # How much neighbours differ along each axis, as in the original: thick slices are smooth along one of them.
+    rough = np.array(
+        [[float(one.diff(dim=axis).abs().mean() / x.diff(dim=axis).abs().mean()) for axis in range(3)] for one in made]
+    )
+    thick = rough.min(axis=1) < 0.6 * rough.max(axis=1)
+    assert 0.3 < thick.mean() < 0.7
+    axes = np.bincount(rough[thick].argmin(axis=1), minlength=3) / thick.sum()
+    assert axes[2] > 0.4
+    assert (axes > 0).all()
+    thin = [one for one, is_thick in zip(made, thick, strict=True) if not is_thick]
+    middles = [float(one.median() / one.max()) for one in thin]
+    assert max(middles) - min(middles) > 0.15, "curves"
+    assert float(rescanned(torch.zeros(8, 8, 8), (1.0, 1.0, 1.0), rng()).abs().max()) == 0
+
+
+def test_a_varied_cohort_is_another_and_the_plain_one_stays(maps):  # noqa: F811
+    plain = healthy(2, spacing=5.0, label_maps=maps)
+    varied = healthy(2, spacing=5.0, label_maps=maps, varied=True)
+    assert plain.entries[0].image.tobytes() != varied.entries[0].image.tobytes()
+    assert not np.array_equal(plain[0].image, varied[0].image)
+    assert np.array_equal(varied[0].image, healthy(2, spacing=5.0, label_maps=maps, varied=True)[0].image)
+    with pytest.raises(BadCall, match="the packaged template has no structures to vary; give a folder of label maps"):
+        healthy(2, varied=True)
+
+
+def test_means_move_apart_in_all_structures_and_spots_follow_white_matter(maps):  # noqa: F811
+    table = labels._intensities("FLAIR", maps, rng())[0]
+    spread = []
+    for seed in range(80):
+        mean = table.clone()
+        labels._spread(mean, "FLAIR", rng(seed))
+        spread.append(mean)
+        assert 0.08 <= float(mean[SPOT] - mean[2]) <= 0.25 + 1e-6
+        assert torch.equal(mean[2], mean[2] + mean[41] - mean[41])
+    drawn = torch.stack(spread)
+    assert float(drawn[:, 3].std()) == pytest.approx(labels.SPREAD, rel=0.3)
+    assert not drawn[:, 0].any()
