@@ -197,7 +197,11 @@ STUDY = Study(
     paper="Behrendt et al., Guided reconstruction with conditioned diffusion models, 2025, Table 1 and Table 4 (supplement)",
     entrants={
         f"{model}, {sequence}": Entrant(
-            method, arguments, fit=f"IXI {sequence}, to fit", validate=f"IXI {sequence}, to validate"
+            method,
+            arguments,
+            fit=f"IXI {sequence}, to fit",
+            validate=f"IXI {sequence}, to validate",
+            pipeline="behrendt",
         )
         for model, (method, arguments) in MODELS.items()
         for sequence in ("T1w", "T2w")

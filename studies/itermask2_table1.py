@@ -6,7 +6,7 @@ Data
 Split
     139 subjects to test on, drawn by our seed (the paper's own are not listed in it); of each the slice with the most
     lesion. The paper fits its 2D methods on the tumour-free slices 70 to 89 of the other BraTS subjects; a cohort here
-    is of whole scans, so fit them apart and give each with `--model`.
+    is of whole scans, so fit them apart, with `--preset itermask2`, and give each with `--model`.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/itermask2_table1.py --out OUT --data BRATS2021=/data/BraTS2021
@@ -31,9 +31,9 @@ MODELS: Models = {
     "DDPM": ("ddpm", {}),
     "AutoDDPM": ("autoddpm", {}),
     "Cycl.UNet": ("cyclic_unet", {}),
-    "DAE [0, +∞]": ("dae", {"sign": "positive"}),
-    "DAE [-∞, 0]": ("dae", {"sign": "negative"}),
-    "DAE [-∞, +∞]": ("dae", {"sign": "both"}),
+    "DAE [0, +∞]": ("dae", {"noise_sign": "positive"}),
+    "DAE [-∞, 0]": ("dae", {"noise_sign": "negative"}),
+    "DAE [-∞, +∞]": ("dae", {"noise_sign": "both"}),
     "IterMask²": ("itermask2", {}),
 }
 
@@ -106,7 +106,7 @@ STUDY = Study(
     title="Tumours in 2D slices, IterMask²",
     paper="Liang et al., IterMask², MICCAI 2024, Table 1",
     entrants={
-        f"{model}, {sequence}": Entrant(method, arguments)
+        f"{model}, {sequence}": Entrant(method, arguments, pipeline="itermask2")
         for model, (method, arguments) in MODELS.items()
         for sequence in SEQUENCES
     },

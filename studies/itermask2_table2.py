@@ -7,7 +7,8 @@ Data
 Split
     The paper does not say which subjects and slices it tests on: here 28 subjects of ISLES and 139 of ATLAS, drawn by
     our seed, and of each the axial slice with the most lesion. It fits on lesion-free slices; a cohort here is of whole
-    scans, so fit apart and give each model with `--model`.
+    scans, so fit apart, in Python, with the preset "itermask2" and all slices (`preset_arguments = {"slices": None}`:
+    70 to 89 are BraTS's), and give each model with `--model`.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/itermask2_table2.py --out OUT --data ISLES2015=/data/ISLES2015 --data ATLAS2=/data/ATLAS_2
@@ -23,14 +24,9 @@ Expected
 
 from __future__ import annotations
 
-import torch
-
-from anomri.errors import BadInput
-from anomri.preprocess import space
-from anomri.scan import Scan
 from anomri.study import Case, Entrant, Source, Study
 from anomri.study.papers import Models, part
-from anomri.study.papers.itermask import BEST_THRESHOLD, best_threshold_table, grey_table
+from anomri.study.papers.itermask import BEST_THRESHOLD, best_threshold_table, grey_table, most_lesion
 
 WHITE_METRICS = (*BEST_THRESHOLD, "ssim")
 # tau is the 80th percentile of the healthy error, and the 70th for ATLAS.
@@ -76,16 +72,15 @@ GREY = {
 }
 
 
-def largest_slice(scan: Scan, rng: torch.Generator) -> Scan:
-    """The axial slice with the most lesion, alone."""
-    if scan.lesion is None:
-        raise BadInput(f"scan '{scan.id}' has no lesion mask; the slice is chosen by it")
-    k = int(scan.lesion.sum(axis=(0, 1)).argmax())
-    return space.crop_slices(scan, bottom=k, top=scan.grid.shape[2] - k - 1)
-
-
 CASES = [
-    Case(f"{data}: {model}", data, largest_slice, facts={"data": data, "model": model}, only=[f"{model}, {data}"])
+    Case(
+        f"{data}: {model}",
+        data,
+        most_lesion,
+        prepared=True,
+        facts={"data": data, "model": model},
+        only=[f"{model}, {data}"],
+    )
     for data, models in MODELS.items()
     for model in models
 ]
@@ -94,7 +89,7 @@ STUDY = Study(
     title="Stroke lesions in 2D slices, IterMask²",
     paper="Liang et al., IterMask², MICCAI 2024, Table 2",
     entrants={
-        f"{model}, {data}": Entrant(method, arguments)
+        f"{model}, {data}": Entrant(method, arguments, pipeline="itermask2", preset={"slices": None})
         for data, models in MODELS.items()
         for model, (method, arguments) in models.items()
     },

@@ -29,7 +29,7 @@ from anomri.preprocess import space
 from anomri.scan import Scan
 from anomri.study import Case, Entrant, Source, Study
 from anomri.study.papers import Printed, part
-from anomri.study.papers.itermask import BEST_THRESHOLD, best_threshold_table, grey_table, largest_slice
+from anomri.study.papers.itermask import BEST_THRESHOLD, best_threshold_table, grey_table, largest_slice, most_lesion
 
 # Pixels of 128 x 128.
 SIZES = {"all": (0.0, float("inf")), "small": (0.0, 200.0), "medium": (200.0, 800.0), "large": (800.0, float("inf"))}
@@ -90,15 +90,15 @@ STUDY = Study(
     title="Ablation and lesion size, IterMask²",
     paper="Liang et al., IterMask², MICCAI 2024, Table 3",
     entrants={
-        "-freq": Entrant("itermask2", {"frequency": False}),
+        "-freq": Entrant("itermask2", {"frequency": False}, pipeline="itermask2"),
         "-spat": Entrant("itermask2", shares="IterMask²", set={"refine": False}),
-        "DAE": Entrant("dae", {"sign": "positive"}),
-        "IterMask²": Entrant("itermask2"),
+        "DAE": Entrant("dae", {"noise_sign": "positive"}, pipeline="itermask2"),
+        "IterMask²": Entrant("itermask2", pipeline="itermask2"),
     },
     sources={
         f"BraTS FLAIR, {name} lesions": Source("brats2021", "FLAIR", of_size(*range)) for name, range in SIZES.items()
     },
-    cases=[Case(name, f"BraTS FLAIR, {name} lesions", largest_slice) for name in SIZES],
+    cases=[Case(name, f"BraTS FLAIR, {name} lesions", most_lesion, prepared=True) for name in SIZES],
     measures=("overlap", "oracle"),
     tables=[
         best_threshold_table(

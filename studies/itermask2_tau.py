@@ -4,8 +4,8 @@ Data
     $BRATS2021   FLAIR, T1ce, T2w and T1w
 
 Split
-    As in itermask2_table1.py. Give each sequence's weights with `--model 'tau 80, FLAIR=FOLDER'`; all percentiles of a
-    sequence have those of its 80th.
+    As in itermask2_table1.py. Fit with `--preset itermask2`, and give each sequence's weights with
+    `--model 'tau 80, FLAIR=FOLDER'`; all percentiles of a sequence have those of its 80th.
 
 Command (not run here: no machine of ours has the data)
     anomri study run studies/itermask2_tau.py --out OUT --data BRATS2021=/data/BraTS2021
@@ -18,7 +18,7 @@ Expected
 from __future__ import annotations
 
 from anomri.study import Case, Plot, Study, Table
-from anomri.study.papers.itermask import SEQUENCES, brats, largest_slice, slice_entrants
+from anomri.study.papers.itermask import SEQUENCES, brats, most_lesion, slice_entrants
 
 PERCENTILES = (60, 65, 70, 75, 80, 85, 90, 95, 100)
 MODELS = {f"tau {percentile}": ("itermask2", {"percentile": float(percentile)}) for percentile in PERCENTILES}
@@ -37,7 +37,8 @@ STUDY = Study(
         Case(
             f"BraTS {sequence}, tau {percentile}",
             f"BraTS {sequence}",
-            largest_slice,
+            most_lesion,
+            prepared=True,
             facts={"sequence": sequence, "percentile": percentile},
             only=[f"tau {percentile}, {sequence}"],
         )

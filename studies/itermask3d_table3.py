@@ -29,9 +29,9 @@ MODELS: Models = {
     "DDPM": ("ddpm", {}),
     "AutoDDPM": ("autoddpm", {}),
     "Cycl.UNet": ("cyclic_unet", {}),
-    "DAE_pos": ("dae", {"sign": "positive"}),
-    "DAE_neg": ("dae", {"sign": "negative"}),
-    "DAE_full": ("dae", {"sign": "both"}),
+    "DAE_pos": ("dae", {"noise_sign": "positive"}),
+    "DAE_neg": ("dae", {"noise_sign": "negative"}),
+    "DAE_full": ("dae", {"noise_sign": "both"}),
     "IterMask²": ("itermask2", {}),
     "IterMask² + thres": ("itermask2", {"adaptive": True}),
 }

@@ -34,7 +34,7 @@ from anomri.study.papers.itermask import (
     best_threshold_table,
     brats,
     healthy,
-    largest_slice,
+    most_lesion,
 )
 
 TESTED = "BraTS FLAIR"
@@ -71,7 +71,9 @@ def entrant(block: str, model: str) -> Entrant:
     method, arguments, fit = MODELS[block][model]
     if block == TWO_D and model == FREQUENCY:
         return Entrant(method, shares=f"IterMask², {block[:2]}", set=arguments)
-    return Entrant(method, arguments, fit=fit, calibrate=HELD_OUT["FLAIR"] if fit and model == FREQUENCY else None)
+    held_out = HELD_OUT["FLAIR"] if fit and model == FREQUENCY else None
+    pipeline = "itermask2" if block == TWO_D else "itermask3d"
+    return Entrant(method, arguments, fit=fit, calibrate=held_out, pipeline=pipeline)
 
 
 STUDY = Study(
@@ -84,7 +86,8 @@ STUDY = Study(
         Case(
             f"{block}: {model}",
             TESTED,
-            largest_slice if block == TWO_D else None,
+            most_lesion if block == TWO_D else None,
+            prepared=block == TWO_D,
             facts={"block": block, "model": model},
             only=[f"{model}, {block[:2]}"],
         )

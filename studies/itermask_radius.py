@@ -27,7 +27,7 @@ Expected
 from __future__ import annotations
 
 from anomri.study import Case, Entrant, Plot, Study, Table
-from anomri.study.papers.itermask import SEQUENCES, brats, fitted, healthy, largest_slice
+from anomri.study.papers.itermask import SEQUENCES, brats, fitted, healthy, most_lesion
 
 RADII = (5, 10, 15, 20, 25, 30)
 THREE_D = "FLAIR, 3D"
@@ -39,7 +39,7 @@ STUDY = Study(
     paper="Liang et al., IterMask², MICCAI 2024, Fig. 3 (right)",
     entrants={
         **{
-            f"r {radius}, {sequence}": Entrant("itermask2", {"refine": False, "radius": radius})
+            f"r {radius}, {sequence}": Entrant("itermask2", {"refine": False, "radius": radius}, pipeline="itermask2")
             for sequence in SEQUENCES
             for radius in RADII
         },
@@ -55,7 +55,8 @@ STUDY = Study(
         Case(
             f"{column}, r {radius}",
             f"BraTS {column.removesuffix(', 3D')}",
-            None if column == THREE_D else largest_slice,
+            None if column == THREE_D else most_lesion,
+            prepared=column != THREE_D,
             facts={"sequence": column, "radius": radius},
             only=[f"r {radius}, {column}"],
         )

@@ -49,6 +49,7 @@ STUDY = Study(
             {"patch": size, "sampling": "fixed", "loss": "patch", "lr": 1e-5},
             fit="IXI, to fit",
             validate="IXI, to validate",
+            pipeline="behrendt",
         )
         for size in SIZES
     },

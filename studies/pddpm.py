@@ -91,7 +91,14 @@ STUDY = Study(
     title="Patched diffusion models",
     paper="Behrendt et al., Patched diffusion models, MIDL 2023, Table 1",
     entrants={
-        model: Entrant(method, arguments, fit="IXI, to fit", validate="IXI, to validate", calibrate="IXI, to validate")
+        model: Entrant(
+            method,
+            arguments,
+            fit="IXI, to fit",
+            validate="IXI, to validate",
+            calibrate="IXI, to validate",
+            pipeline="behrendt",
+        )
         for model, (method, arguments) in MODELS.items()
     },
     sources={

@@ -143,7 +143,9 @@ def entrant(model: str) -> Entrant:
     if model in SHARES:
         return Entrant(method, shares=SHARES[model], set={"reconstruct": False}, calibrate="IXI, to validate")
     fit = None if model.endswith((", BRATS", ", ATLAS")) else "IXI, to fit"
-    return Entrant(method, arguments, fit=fit, validate="IXI, to validate", calibrate="IXI, to validate")
+    return Entrant(
+        method, arguments, fit=fit, validate="IXI, to validate", calibrate="IXI, to validate", pipeline="behrendt"
+    )
 
 
 STUDY = Study(

@@ -99,6 +99,7 @@ STUDY = Study(
             fit="MixedNormals, to fit",
             validate="MixedNormals, to validate",
             calibrate="MixedNormals, to validate",
+            pipeline="bengs",
         )
         for model in PRINTED["BraTS 2019"]
     },

@@ -46,7 +46,10 @@ STUDY = Study(
     paper="Bengs et al., Three-dimensional deep learning with spatial erasing, 2021, Fig. 5",
     entrants={
         f"{model}, {percent} %": Entrant(
-            *erasing(model), fit=f"MixedNormals, {percent} %", validate="MixedNormals, to validate"
+            *erasing(model),
+            fit=f"MixedNormals, {percent} %",
+            validate="MixedNormals, to validate",
+            pipeline="bengs",
         )
         for model in MODELS
         for percent in PERCENT

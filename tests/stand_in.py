@@ -19,13 +19,15 @@ from conftest import grid, lesion_at, phantom, world
 
 
 class Brightness(Method):
-    """Stands in for a method: the map is how bright a voxel is, the mask what is above 2 SD."""
+    """Stands in for a method: the map is how bright a voxel is, times `gain`, the mask what is above 2 SD. It is as if weights depended
+    on `cut`."""
 
     name, title, paper, year, dimensions, map_unit = "brightness", "Brightness", "none", 2026, "3D", "SD"
+    weightless = frozenset({"gain"})
     looked: ClassVar[list[str]] = []
 
-    def __init__(self, *, cut: float = 2.0) -> None:
-        self.cut = cut
+    def __init__(self, *, cut: float = 2.0, gain: float = 1.0) -> None:
+        self.cut, self.gain = cut, gain
 
     def learn(self, healthy: Cohort, validation: Cohort | None, rng: torch.Generator, job: Job) -> Mapping[str, Any]:
         return {"seen": len(healthy)}
@@ -37,7 +39,10 @@ class Brightness(Method):
             raise RuntimeError("the network fell over")
         map = np.clip(scan.image[0], 0, None)
         return Finding(
-            map, map > self.cut, {"volume_ml": float((map > self.cut).sum()) * scan.voxel_ml}, scan.image * 0.5
+            self.gain * map,
+            map > self.cut,
+            {"volume_ml": float((map > self.cut).sum()) * scan.voxel_ml},
+            scan.image * 0.5,
         )
 
 

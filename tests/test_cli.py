@@ -21,7 +21,12 @@ import pytest
 import anomri
 from anomri import cli, files, methods
 from anomri.cli import looking, main, terminal
+from anomri.cohort import Cohort
+from anomri.cohorts import open_cohort
+from anomri.errors import BadCall
 from anomri.methods import load
+from anomri.methods.threshold import Threshold
+from anomri.preprocess import PRESETS, describe
 from conftest import brain_at, grid, world
 from small import MM, fitted, mask_file, scan_file, tree
 
@@ -96,6 +101,14 @@ def test_every_verb_has_help_with_an_example_that_is_right(ask, verb, monkeypatc
     for example in examples:
         assert set(re.findall(r"(?<= )--?[a-z0-9-]+", example)) <= known
         assert "anomri[" not in example
+
+
+@pytest.mark.parametrize("verb", ["fit", "preprocess"])
+def test_help_names_every_preset(ask, verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    (line,) = (line for line in ask(verb, "--help")[1].splitlines() if re.match(r"\W+--preset ", line))
+    assert set(PRESETS) <= set(re.findall(r"\w+", line))
+    assert ("or none" in line) == (verb == "fit")
 
 
 def test_the_version_is_the_package_s(ask):
@@ -177,7 +190,26 @@ BAD_CALLS: dict[str, tuple[str, str]] = {
     "detect good.nii.gz --jobs 0": ("'--jobs'", "no jobs"),
     "preprocess good.nii.gz --jobs none": ("'--jobs'", "jobs without a number"),
     "preprocess good.nii.gz --preset none": ("known: behrendt, bengs, itermask2, itermask3d", "unknown preset"),
-    "preprocess good.nii.gz --preset behrendt --spacing 2": ("does not take", "preset argument"),
+    "preprocess good.nii.gz --preset behrendt --spacing 2": (
+        "preset 'behrendt' does not take --spacing; it takes --strip, --n4, --register, --template, --register-by",
+        "preset argument",
+    ),
+    "preprocess good.nii.gz --preset bengs --template good.nii.gz": (
+        "preset 'bengs' does not take --template; it takes --strip",
+        "preset template",
+    ),
+    "fit ae --cohort . --out m --preset magic": (
+        "unknown preset 'magic'; known: behrendt, bengs, itermask2, itermask3d, none",
+        "fit preset",
+    ),
+    "fit ae --cohort . --out m --preset bengs --no-n4": ("preset 'bengs' does not take --n4; it", "preset n4"),
+    "fit ae --cohort . --out m --preset itermask2 --register": ("does not take --register; it", "preset register"),
+    "fit ae --cohort . --out m --preset itermask2 --register-by greedy": ("does not take --register-by", "preset by"),
+    "fit ae --cohort . --out m --preset none --spacing 2": (
+        "preset 'none' does not take --spacing; it takes no option of preprocessing",
+        "no preset's argument",
+    ),
+    "fit ae --cohort . --out m --preset none --strip robex": ("'none' does not take --strip", "no preset's strip"),
     "report empty": ("holds no results", "no results"),
     "report none": ("holds no results", "no results folder"),
     "calibrate none --cohort .": ("not a model folder", "calibrate unknown"),
@@ -503,6 +535,65 @@ def test_preprocess_then_fit_on_the_folder_then_calibrate(ask, tmp_path):
     code, out, _ = ask(*FIT, "--cohort", "ready", "--split", "split.tsv", "--out", "m2", "--json")
     assert (code, json.loads(out)["scans"]) == (0, 1)
     assert {row["split"] for row in files.read_table(tmp_path / "m2/split.tsv")} == {"fit", "validate", "test"}
+
+
+@pytest.mark.parametrize(
+    ("words", "preset", "arguments", "grid"),
+    [
+        ((), "itermask3d", {}, "1 mm"),
+        (("--spacing", 6, "--no-n4"), "itermask3d", {"spacing": 6.0, "n4": False}, "6 mm"),
+        (("--preset", "itermask2"), "itermask2", {}, "1.88 x 1.88 x 1 mm"),
+        (("--preset", "bengs", "--strip", "stripped"), "bengs", {}, "2.47 x 2.98 x 2.55 mm"),
+        (("--preset", "behrendt", "--no-register", "--no-n4"), "behrendt", {"register": False, "n4": False}, "2 mm"),
+    ],
+)
+def test_a_model_is_fitted_with_the_preset_that_is_named(ask, tmp_path, words, preset, arguments, grid):
+    scan_file(tmp_path / "in/h.nii.gz", 20)
+    code, _, err = ask("fit", "threshold", "--cohort", "in", "--out", "m", *words)
+    assert code == 0
+    assert f"Fitting Intensity threshold on 1 scans, choosing the weights on 0 others, at {grid}" in err
+    model = load(tmp_path / "m")
+    assert (model.preset, model.preset_arguments) == (preset, arguments)
+    (scan,) = Cohort([files.read_scan({"T1w": tmp_path / "in/h.nii.gz"})]).map(*PRESETS[preset](**arguments))
+    np.testing.assert_allclose(model.data["spacing_mm"], scan.spacing, rtol=1e-3)
+    assert describe(model.pipeline()) == describe(PRESETS[preset](**arguments))
+
+
+def test_a_model_of_another_preset_is_fitted_anew_and_looks_with_it(ask, tmp_path):
+    scan_file(tmp_path / "in/h.nii.gz", 20)
+    fit = ("fit", "threshold", "--cohort", "in", "--out", "m")
+    assert ask(*fit, "--spacing", 6, "-q") == (0, "", [])
+    assert "nothing to do" in ask(*fit, "--spacing", 6)[2][0]
+    assert "Fitting" in ask(*fit, "--preset", "bengs")[2][0]
+    assert ask("calibrate", "m", "--cohort", "in", "-q") == (0, "", [])
+    code, out, _ = ask("detect", "good.nii.gz", "--model", "m", "--no-page", "--json")
+    assert (code, json.loads(out)["scans"][0]["status"]) == (0, "done")
+    told = json.loads((tmp_path / "results/logs/sub-good.json").read_text())
+    assert told["facts"]["preprocessing"] == describe(PRESETS["bengs"]())
+    code, _, err = ask("detect", "good.nii.gz", "--model", "m", "--n4")
+    assert (code, err) == (2, ["anomri: preset 'bengs' does not take --n4; it takes --strip"])
+
+
+def test_scans_that_were_preprocessed_before_are_fitted_on_as_they_are(ask, tmp_path, monkeypatch):
+    scan_file(tmp_path / "in/h.nii.gz", 20)
+    assert ask("preprocess", "in/h.nii.gz", "--preset", "bengs", "--out", "ready", "-q") == (0, "", [])
+    learned, real = [], Threshold.learn
+    monkeypatch.setattr(
+        Threshold, "learn", lambda self, healthy, *rest: learned.extend(healthy) or real(self, healthy, *rest)
+    )
+    code, _, err = ask("fit", "threshold", "--cohort", "ready", "--preset", "none", "--out", "m")
+    assert (code, err[0].endswith("at 2.47 x 2.98 x 2.55 mm")) == (0, True)
+    (written,) = open_cohort(tmp_path / "ready")
+    np.testing.assert_array_equal(learned[0].image, written.image)
+    np.testing.assert_array_equal(learned[0].brain, written.brain)
+    assert (load(tmp_path / "m").preset, load(tmp_path / "m").pipeline()) == ("none", ())
+    assert ask("calibrate", "m", "--cohort", "ready", "-q") == (0, "", [])
+    assert ask("detect", "--cohort", "ready", "--model", "m", "-q") == (0, "", [])
+    code, _, err = ask("detect", "in/h.nii.gz", "--model", "m", "-q", "--out", "raw")
+    assert (code, len(err)) == (3, 1)
+    assert "the model was fitted at 2.46" in err[0]
+    with pytest.raises(BadCall, match="preset 'none' leaves scans as they are, it does not take spacing"):
+        load(tmp_path / "m").pipeline(spacing=2.0)
 
 
 def test_a_fit_that_was_paused_goes_on(ask, tmp_path):

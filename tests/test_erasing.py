@@ -257,11 +257,36 @@ def test_wrong_calls_are_refused_in_words():
             erase(x, wrong, "patch", seeded())
 
 
-def test_an_empty_brain_is_refused_where_it_is_needed_whatever_is_drawn():
-    x, empty = image(SLICE), torch.zeros_like(SLICE)
+@every
+@pytest.mark.parametrize("fill", FILLS)
+def test_an_image_without_brain_stays_as_it_is(how, brain, fill):
+    """A slice in a gap of the brain mask must not end a training."""
+    x, empty = image(brain), torch.zeros_like(brain)
     for seed in range(4):
+        out = erase(x, empty, how, seeded(seed), fill=fill, p=1.0)
+        assert torch.equal(out, x)
+        assert out is not x
+
+
+def test_a_half_of_no_brain_is_refused():
+    for brain in (SLICE, VOLUME):
         with pytest.raises(BadInput, match="brain mask is empty"):
-            erase(x, empty, "half", seeded(seed))
-        with pytest.raises(BadInput, match="brain mask is empty"):
-            erase(x, empty, "patch", seeded(seed), fill="noise")
-        assert erase(x, empty, "patch", seeded(seed)).shape == x.shape
+            erasing_mask(torch.zeros_like(brain), "half", seeded())
+
+
+GOLDEN = {
+    ("patch", 2): 256,
+    ("multi", 2): 245,
+    ("half", 2): 504,
+    ("cube", 3): 1008,
+    ("multi", 3): 1660,
+    ("half", 3): 1120,
+}
+"""Voxels erased of an image with brain, by what and its axes, with seed 4."""
+
+
+@every
+def test_golden(how, brain):
+    x = image(brain) + 100
+    erased = int((erase(x, brain, how, seeded(4), p=1.0)[0] == 0).sum())
+    assert erased == GOLDEN[how, brain.ndim]

@@ -20,11 +20,12 @@ from anomri.corruptions.artefacts import artefact as known_artefact
 from anomri.errors import BadInput
 from anomri.methods import METHODS, make
 from anomri.methods.itermask3d import IterMask3D, healthy_tau
-from anomri.preprocess import describe
+from anomri.preprocess import describe, preset, run
 from anomri.scan import Scan
 from anomri.study import METRICS, Entrant, Study, Table, load, summarise
 from anomri.study.changes import artefact, mask_of_mni
 from anomri.study.measures import MEASURES
+from anomri.study.papers.itermask import most_lesion
 from conftest import grid, phantom
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -233,6 +234,7 @@ def test_what_shares_weights_says_nothing_else_of_them(path: Path) -> None:
             origin = entrants[entrant.shares]
             assert (origin.shares, origin.method) == (None, entrant.method)
             assert not any((entrant.arguments, entrant.preset, entrant.model, entrant.fit, entrant.validate))
+            assert entrant.pipeline == "itermask3d", "not said, its origin's holds"
             # Version 1 printed other numbers of the same DAE.
             assert entrant.set or entrant.then or path.stem == "itermask3d_table4"
             assert all(
@@ -242,8 +244,48 @@ def test_what_shares_weights_says_nothing_else_of_them(path: Path) -> None:
 
 @each_file
 def test_nothing_is_fitted_twice(path: Path) -> None:
-    fitted = [(e.method, e.arguments, e.preset, e.fit, e.validate) for e in study(path.stem).entrants.values() if e.fit]
+    fitted = [
+        (e.method, e.arguments, e.pipeline, e.preset, e.fit, e.validate)
+        for e in study(path.stem).entrants.values()
+        if e.fit
+    ]
     assert all(fitted.count(one) == 1 for one in fitted)
+
+
+BEHRENDT = [path.stem for path in PAPERS if f"[{path.name}]" in README[README.index("## Behrendt's thesis") :]]
+PIPELINES = {
+    **dict.fromkeys(BEHRENDT, "behrendt"),
+    **dict.fromkeys(("spatial_erasing", "training_set_size"), "bengs"),
+    **{path.stem: "itermask2" for path in PAPERS if path.stem.startswith("itermask2_")},
+}
+"""The preset of the paper that a study is of; IterMask3D's for the others."""
+
+
+@each_file
+def test_what_is_fitted_is_preprocessed_as_in_its_paper(path: Path) -> None:
+    fitted = [entrant for entrant in study(path.stem).entrants.values() if entrant.fit]
+    assert {entrant.pipeline for entrant in fitted} <= {PIPELINES.get(path.stem, "itermask3d")}
+
+
+def test_the_papers_of_each_preset() -> None:
+    """Written by hand, where the lists above are read off the README."""
+    of = {preset: {name for name, said in PIPELINES.items() if said == preset} for preset in set(PIPELINES.values())}
+    assert of["bengs"] == {"spatial_erasing", "training_set_size"}
+    assert of["itermask2"] == {"itermask2_table1", "itermask2_table2", "itermask2_table3", "itermask2_tau"}
+    assert of["behrendt"] == {
+        "pddpm", "patch_size", "t_test", "cddpm", "cddpm_reconstruction", "cleaning", "ssim_ens", "ssim_sigma", "anomaly_scores",
+        "mahalanobis", "mahalanobis_n", "sadm",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["itermask2_table2", "itermask2_tau", "itermask3d_table3", "itermask3d_table6"])
+def test_what_looks_at_slices_is_fitted_apart_with_the_preset_of_itermask2(name: str) -> None:
+    """The slice is chosen of what that preset gives: alone it would not pass for a brain, nor have slices 70 to 89."""
+    own = [entrant for entrant in study(name).entrants.values() if not entrant.shares]
+    assert {(entrant.fit, entrant.pipeline) for entrant in own} == {(None, "itermask2")}
+    slices = None if name == "itermask2_table2" else (70, 89)
+    assert {entrant.preset.get("slices", (70, 89)) for entrant in own} == {slices}
+    assert all(case.prepared and case.change is most_lesion for case in study(name).cases)
 
 
 @each_file
@@ -417,18 +459,20 @@ def test_the_skull_is_taken_off_where_there_is_one(path: Path) -> None:
             assert source.part(cohort).steps == ()
 
 
-def test_the_slice_with_the_most_lesion_of_all_where_it_is_not_brats() -> None:
-    chosen, scan = (
-        module("itermask2_table2")["largest_slice"],
-        phantom(grid(shape=(6, 7, 100), spacing=(20.0, 21.0, 1.5))),
-    )
+def test_of_the_slices_of_the_preset_the_one_with_the_most_lesion() -> None:
+    scan = phantom(grid(shape=(40, 42, 155), spacing=(5.0, 4.5, 1.0)))
     lesion = np.zeros(scan.brain.shape, dtype=bool)
-    lesion[1:5, 2:5, 81], lesion[:, :, 95] = True, True
-    slice = chosen(scan.with_(lesion=lesion), torch.Generator())
-    np.testing.assert_array_equal(slice.image[..., 0], scan.image[..., 95])
-    np.testing.assert_array_equal(slice.lesion[..., 0], lesion[..., 95])
+    # Not all of a slice in the brain's box, and more of one that the preset leaves out.
+    lesion[14:24, 16:24, 81], lesion[14:20, 16:20, 75], lesion[:, :, 95] = True, True, True
+    seen = run(preset("itermask2"), scan.with_(lesion=lesion))
+    slice = most_lesion(seen, torch.Generator())
+    assert slice.image.shape == (1, 128, 128, 1)
+    np.testing.assert_array_equal(slice.image[..., 0], seen.image[..., 11])
+    np.testing.assert_array_equal(slice.lesion[..., 0], seen.lesion[..., 11])
+    whole = run(preset("itermask2", slices=None), scan.with_(lesion=lesion))
+    np.testing.assert_array_equal(most_lesion(whole, torch.Generator()).image[..., 0], whole.image[..., 95])
     with pytest.raises(BadInput, match="no lesion mask"):
-        chosen(scan, torch.Generator())
+        most_lesion(scan, torch.Generator())
 
 
 def test_lesions_by_size_are_counted_at_128_x_128() -> None:

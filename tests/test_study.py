@@ -283,9 +283,9 @@ def test_then_calibrate_and_set(data, tmp_path):
     study.run(tiny(entrants={"Bright": entrant}), tmp_path, places={"TINY": str(data)}, limit=1)
     assert opened == ["s0", "s1"]
     about = files.read_json(tmp_path / "study.json")["entrants"]["Bright"]
-    assert about["arguments"] == {"cut": 2.5}
+    assert about["arguments"] == {"cut": 2.5, "gain": 1.0}
     assert about["threshold"] is not None
-    with pytest.raises(BadInput, match=r"unknown argument of method 'brightness': 'cup'; known: cut"):
+    with pytest.raises(BadInput, match=r"unknown argument of method 'brightness': 'cup'; known: cut, gain"):
         study.run(tiny(entrants={"Bright": replace(BRIGHT, set={"cup": 1})}), tmp_path, places={"TINY": str(data)})
 
 
@@ -346,6 +346,12 @@ def test_results_hold_no_place_of_the_machine(data, tmp_path):
         ({"cases": [replace(PLAIN, only=("Dark",))]}, r"entrant in study 'tiny': 'Dark'"),
         ({"entrants": {"Bright": replace(BRIGHT, shares="Dark")}}, r"entrant in study 'tiny': 'Dark'"),
         ({"entrants": {"Bright": replace(BRIGHT, fit="x")}}, r"source in study 'tiny': 'x'"),
+        (
+            {"entrants": {"Bright": replace(BRIGHT, pipeline="x")}},
+            "unknown preset 'x'; known: behrendt, bengs, itermask2, itermask3d, none",
+        ),
+        ({"entrants": {"Bright": replace(BRIGHT, pipeline="bengs")}}, "preset 'bengs' does not take .*: spacing"),
+        ({"entrants": {"Bright": replace(BRIGHT, pipeline="none")}}, "preset 'none' leaves scans as they are"),
         ({"tables": [Table("a", "A", ("dice",), cases=["x"])]}, r"case in study 'tiny': 'x'"),
         ({"tables": [Table("a", "A", ("dice",), reference="x")]}, r"entrant in study 'tiny': 'x'"),
     ],

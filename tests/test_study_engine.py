@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from anomri import files, methods, study
+from anomri import files, methods, preprocess, study
 from anomri.cohort import Entry
 from anomri.errors import BadCall, BadInput
-from anomri.scan import Scan
-from anomri.study import Case, Entrant, Plot, Table
+from anomri.scan import Detection, Scan, Trace
+from anomri.study import Case, Entrant, Plot, Table, engine
 from stand_in import Brightness, brains, brighten
 from test_study import BALL, BRIGHT, FAINT, NOISE, PLAIN, first, last, rows_of, source, tiny
 
@@ -244,3 +245,155 @@ def test_a_calibration_is_kept_and_made_anew_where_anything_differs(data, tmp_pa
 def test_seconds_of_detection_are_apart_from_all_else(data, tmp_path):
     for row in study.run(tiny(), tmp_path, places={"TINY": str(data)}, limit=1).rows:
         assert 0 < row["seconds_detect"] < row["seconds"]
+
+
+# --- which preprocessing, and what a fitted model depends on --------------------------------------------------------
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that checkpoints went to, one a fit."""
+    folders: list[Path] = []
+    real = Brightness.learn
+
+    def learn(self, healthy, validation, rng, job):
+        folders.append(job.folder)
+        return real(self, healthy, validation, rng, job)
+
+    monkeypatch.setattr(Brightness, "learn", learn)
+    return folders
+
+
+def fitted_with(**changes):
+    return tiny(entrants={"Bright": replace(BRIGHT, **changes)}, cases=[PLAIN])
+
+
+def test_an_entrant_is_fitted_and_looks_with_the_preset_that_it_names(data, tmp_path):
+    seen = []
+    entrants = {
+        "Bengs": replace(
+            BRIGHT, preset={}, pipeline="bengs", then=lambda method, opened: seen.append(opened("healthy")[0])
+        ),
+        "Shares": Entrant("brightness", shares="Bengs", set={"cut": 3.0}),
+    }
+    study.run(tiny(entrants=entrants, cases=[PLAIN]), tmp_path, places={"TINY": str(data)}, limit=1)
+    assert [scan.grid.shape for scan in seen] == [(64, 64, 64)]
+    model = methods.load(tmp_path / "models" / "Bengs")
+    assert (model.preset, model.preset_arguments) == ("bengs", {})
+    np.testing.assert_allclose(model.data["spacing_mm"], seen[0].spacing, rtol=1e-3)
+    for about in files.read_json(tmp_path / "study.json")["entrants"].values():
+        assert about["preprocessing"] == preprocess.describe(preprocess.preset("bengs"))
+
+
+def test_scans_that_are_preprocessed_already_are_left_as_they_are(data, tmp_path):
+    study.run(fitted_with(preset={}, pipeline="none"), tmp_path, places={"TINY": str(data)}, limit=1)
+    assert files.read_json(tmp_path / "study.json")["entrants"]["Bright"]["preprocessing"] == []
+    assert methods.load(tmp_path / "models" / "Bright").data["spacing_mm"] == pytest.approx([5.0, 5.5, 6.0])
+
+
+def test_another_preset_is_fitted_anew_and_takes_no_checkpoint_of_the_first(data, tmp_path, trainings):
+    places = {"TINY": str(data)}
+    for changes in ({"pipeline": "bengs"}, {"pipeline": "bengs"}, {"pipeline": "none"}):
+        study.run(fitted_with(preset={}, **changes), tmp_path, places=places, limit=1)
+    assert len(trainings) == 2
+    assert trainings[0] != trainings[1]
+    assert methods.load(tmp_path / "models" / "Bright").preset == "none"
+    # Other arguments of a preset may give the same grid.
+    study.run(fitted_with(preset={"spacing": 6.0, "k": 3.0}), tmp_path, places=places, limit=1)
+    study.run(fitted_with(preset={"spacing": 6.0, "k": 2.0}), tmp_path, places=places, limit=1)
+    assert len(set(trainings)) == 4
+
+
+def test_a_training_that_was_stopped_goes_on_in_its_folder(data, tmp_path, trainings, monkeypatch):
+    places, save = {"TINY": str(data)}, Brightness.save
+
+    def stop(self, folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Brightness, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        study.run(fitted_with(), tmp_path, places=places, limit=1)
+    monkeypatch.setattr(Brightness, "save", save)
+    study.run(fitted_with(), tmp_path, places=places, limit=1)
+    assert trainings[0] == trainings[1]
+    assert trainings[0].parent == tmp_path / "models" / "Bright"
+
+
+def test_what_weights_do_not_depend_on_is_not_trained_anew_and_is_the_entrants_own(data, tmp_path, trainings):
+    places, scores = {"TINY": str(data)}, []
+    for gain in (2.0, 5.0, 1.0):
+        changed = fitted_with(arguments={"gain": gain}, calibrate="healthy", score="mean_error")
+        result = study.run(changed, tmp_path, places=places, limit=1)
+        about = files.read_json(tmp_path / "study.json")["entrants"]["Bright"]
+        assert about["arguments"] == {"cut": 2.0, "gain": gain}
+        scores.append((result.rows[0]["score"] / gain, about["threshold"] / gain))
+    assert len(trainings) == 1
+    assert scores[1:] == [pytest.approx(scores[0])] * 2
+    # What they do depend on is.
+    study.run(fitted_with(arguments={"cut": 3.0, "gain": 2.0}), tmp_path, places=places, limit=1)
+    assert len(trainings) == 2
+
+
+def test_a_model_of_the_first_version_is_not_fitted_again(data, tmp_path, trainings):
+    places = {"TINY": str(data)}
+    study.run(fitted_with(), tmp_path, places=places, limit=1)
+    path = tmp_path / "models" / "Bright" / "asked.json"
+    asked = files.read_json(path)
+    del asked["pipeline"]
+    files.write_json(path, {**asked, "arguments": {**asked["arguments"], "gain": 1.0}})
+    study.run(fitted_with(), tmp_path, places=places, limit=1)
+    assert len(trainings) == 1
+    # It was of the one pipeline that there was.
+    study.run(fitted_with(preset={}, pipeline="none"), tmp_path, places=places, limit=1)
+    files.write_json(path, {key: value for key, value in files.read_json(path).items() if key != "pipeline"})
+    study.run(fitted_with(preset={}, pipeline="none"), tmp_path, places=places, limit=1)
+    assert len(trainings) == 3
+
+
+def test_what_a_method_settles_on_healthy_scans_is_kept_with_its_threshold(data, tmp_path, monkeypatch):
+    settled, seen = [], []
+
+    def settle(self, healthy, seed):
+        settled.append(seed)
+        self.data = {**self.data, "tau": 0.25, "seen": -1}
+
+    monkeypatch.setattr(Brightness, "settle", settle)
+    calibrated = fitted_with(calibrate="healthy", then=lambda method, opened: seen.append(files.plain(method.data)))
+    for _ in range(2):
+        study.run(calibrated, tmp_path, places={"TINY": str(data)}, limit=1)
+    assert settled == [0]
+    assert seen[0] == seen[1]
+    assert (seen[1]["tau"], seen[1]["seen"], seen[1]["scans"]) == (0.25, -1, 2)
+    kept = files.read_json(tmp_path / "models" / "Bright" / "calibration.json")
+    assert set(kept["data"]) == {"tau", "seen", "calibration"}
+
+
+def test_a_threshold_is_of_one_preprocessing(data, tmp_path):
+    """The stand-in has no weights by which a model of another preset would differ."""
+    thresholds = []
+    for changes in ({"pipeline": "bengs"}, {"pipeline": "none"}):
+        study.run(fitted_with(preset={}, calibrate="healthy", **changes), tmp_path, places={"TINY": str(data)}, limit=1)
+        thresholds.append(files.read_json(tmp_path / "study.json")["entrants"]["Bright"]["threshold"])
+    # In SD of the brain, and in the units of the file.
+    assert thresholds[0] < 10 < 500 < thresholds[1]
+
+
+def test_an_entrant_without_a_model_says_how_to_make_one(data, tmp_path):
+    waiting = tiny(entrants={"Bright": Entrant("brightness", pipeline="itermask2")})
+    with pytest.raises(BadInput, match="with one that 'anomri fit brightness --preset itermask2' wrote"):
+        study.run(waiting, tmp_path, places={"TINY": str(data)})
+
+
+def test_a_row_says_of_a_threshold_what_its_method_says():
+    scan = Scan(np.ones((4, 4, 4), dtype=np.float32), np.eye(4), brain=np.ones((4, 4, 4), dtype=bool))
+    order, tau = np.ones((4, 4, 4), dtype=np.uint8), np.ones(1, dtype=np.float32)
+    map = np.zeros((4, 4, 4), dtype=np.float32)
+    for facts, said in (
+        ({"tau": 0.3, "rounds": 2}, {"tau": 0.3}),
+        ({"fit": "tangent", "r2": 0.9, "stops": {"mask": {"tau": 0.2}}}, {"fit": "tangent", "r2": 0.9, "tau": 0.2}),
+        (None, {}),
+    ):
+        trace = None if facts is None else Trace(order, tau, facts)
+        found = Detection(scan, map, {"volume_ml": 1.0}, trace=trace, facts={"seconds": {"detect": 2.0}})
+        row = engine._cells(found, None)
+        assert row == {"score": 1.0, "volume_ml": 1.0, "seconds_detect": 2.0, **said}

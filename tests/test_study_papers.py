@@ -38,6 +38,7 @@ from anomri.study.papers.itermask import (
     grey_table,
     healthy,
     largest_slice,
+    most_lesion,
     real_artefacts,
     slice_cases,
     slice_entrants,
@@ -224,7 +225,8 @@ def test_slices_are_looked_at_by_the_entrant_of_their_sequence():
     assert cases[4] == Case(
         "BraTS T1CE: more",
         "BraTS T1CE",
-        largest_slice,
+        most_lesion,
+        prepared=True,
         facts={"sequence": "T1CE", "model": "more"},
         only=["more, T1CE"],
     )
@@ -345,7 +347,11 @@ def test_a_table_of_the_thesis_fits_together():
     entrants, cases = thesis_entrants(MODELS, {"more": "plain"}), thesis_cases(MODELS)
     fits_together(entrants, {**ixi_to_fit(), **labelled(LABELLED, "test")}, cases)
     assert entrants["plain, T2w"] == Entrant(
-        *MODELS["plain"], fit="IXI T2w, to fit", validate="IXI T2w, to validate", calibrate="IXI T2w, to validate"
+        *MODELS["plain"],
+        fit="IXI T2w, to fit",
+        validate="IXI T2w, to validate",
+        calibrate="IXI T2w, to validate",
+        pipeline="behrendt",
     )
     assert (entrants["more, T1w"].shares, entrants["more, T1w"].calibrate) == ("plain, T1w", "IXI T1w, to validate")
     assert {entrant.calibrate for entrant in thesis_entrants(MODELS, {}, calibrate=False).values()} == {None}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from anomri import files, preprocess
 from anomri.cohort import Cohort, Step
-from anomri.errors import BadCall, BadInput, NotFitted
+from anomri.errors import BadCall, BadInput, NotFitted, unknown
 from anomri.nets.device import pick_device, pick_precision
 from anomri.nets.engine import pick_engine
 from anomri.scan import Detection, Finding, Scan
@@ -30,6 +30,8 @@ from anomri.scoring.thresholds import healthy_threshold
 from anomri.train import Job, generator
 
 FORMAT = 1
+NO_PRESET = "none"
+"""The preset of scans that are preprocessed already: no step, no arguments."""
 
 
 class Method(ABC):
@@ -46,8 +48,10 @@ class Method(ABC):
     dimensions: ClassVar[str]
     needs: ClassVar[str] = "healthy scans"
     map_unit: ClassVar[str]
+    #: Names of arguments that weights do not depend on.
+    weightless: ClassVar[frozenset[str]] = frozenset()
 
-    #: Preprocessing of the scans it was fitted on: a preset's name and arguments. Kept with the weights.
+    #: Preprocessing of the scans it was fitted on: a preset's name (or `NO_PRESET`) and arguments. Kept with the weights.
     preset: str = "itermask3d"
     preset_arguments: Mapping[str, Any] = {}
     #: A map's threshold from healthy scans, for methods without a mask of their own; set by `calibrate`.
@@ -86,8 +90,11 @@ class Method(ABC):
         return bool(self.data)
 
     def pipeline(self, **changes: Any) -> tuple[Step, ...]:
-        """The preprocessing that a raw scan needs before `detect`: the preset it was fitted with, with changes."""
-        return preprocess.preset(self.preset, **{**self.preset_arguments, **changes})
+        """The preprocessing that a raw scan needs before `detect`: the preset it was fitted with, with changes.
+
+        Raises `BadCall` where the preset is not known or does not take an argument.
+        """
+        return steps_of(self.preset, {**self.preset_arguments, **changes})
 
     @final
     def fit(self, healthy: Cohort, *, validation: Cohort | None = None, seed: int = 0, job: Job | None = None) -> Self:
@@ -303,6 +310,22 @@ class Method(ABC):
         self.preset, self.preset_arguments = about["preset"], about["preset_arguments"]
         self.threshold, self.data, self.weights_sha256 = about["threshold"], about["data"], sha
         return self
+
+
+def steps_of(preset: str, arguments: Mapping[str, Any]) -> tuple[Step, ...]:
+    """The steps of a preset by name, none for `NO_PRESET`; raises `BadCall` for an unknown name or argument."""
+    if preset not in presets():
+        raise unknown("preset", preset, presets())
+    if preset != NO_PRESET:
+        return preprocess.preset(preset, **arguments)
+    if arguments:
+        raise BadCall(f"preset '{NO_PRESET}' leaves scans as they are, it does not take {', '.join(arguments)}")
+    return ()
+
+
+def presets() -> tuple[str, ...]:
+    """What the preset of a method may be."""
+    return (*preprocess.PRESETS, NO_PRESET)
 
 
 def versions() -> dict[str, str]:

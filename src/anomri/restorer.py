@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,8 +21,9 @@ from anomri.cohort import Cohort
 from anomri.corruptions.augment import augment
 from anomri.errors import BadCall, BadInput
 from anomri.method import Method
-from anomri.nets.autoencoder import kl
+from anomri.nets.autoencoder import Autoencoder, kl
 from anomri.nets.engine import engine
+from anomri.nets.layers import SHORT
 from anomri.nets.slices import slicewise
 from anomri.preprocess.space import box, cut, paste
 from anomri.scan import Finding, Mask, Scan
@@ -46,22 +48,26 @@ class Restorer(Method):
     - sign : "both", or what is brighter ("positive") or darker ("negative") than the reconstruction only; for l1 and l2
     - sigma : of SSIM's window, voxels
     - cleaning : of the map and the mask, one of `scoring.cleaning.CLEANINGS`
+
+    Those that can paint several take `n`, reconstructions of a scan; None is what the score needs: 10 for the Mahalanobis distances,
+    else 1, that of the mean.
     """
 
     needs = "healthy scans"
+    weightless = frozenset(SCORING)
     #: 2 for axial slices, 3 for volumes.
     dims: int = 3
     #: Edges of the network's grid are multiples of this.
     reduction: int = 16
     #: Whether the network has one size of grid for all scans (a dense latent), found at `fit`.
     fixed: bool = False
-    #: Channels of a scan, and whether training scans are augmented (`corruptions.augment`).
+    #: Whether training scans are augmented (`corruptions.augment`).
     augmented: bool = False
     score: str = "l1"
     sign: str = "both"
     sigma: float = 1.0
     cleaning: str = "none"
-    n: int = 1
+    n: int | None = None
     net: nn.Module
 
     map_units: ClassVar[Mapping[str, str]] = {"l1": "normalised intensity", "l2": "squared normalised intensity"}
@@ -84,27 +90,36 @@ class Restorer(Method):
 
     def restored(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """One healthy reconstruction of images `(B, C, ...)` on the network's grid; by default what the network makes of them."""
-        device, _, name = self.runtime()
-        return engine(self.net, device, torch.float32, name)(x).cpu()
+        device, dtype, name = runtime_of(self)
+        return engine(self.net, device, dtype, name)(x).cpu()
 
     # --- what is the same for all ---
 
-    def scored(self, score: str, sign: str, sigma: float, cleaned: str, n: int | None = None) -> None:
-        """Takes the arguments of scoring; raises `BadCall` for one that is not known."""
+    def scored(
+        self, score: str, sign: str, sigma: float, cleaned: str, n: int | None = None, *, several: bool = False
+    ) -> None:
+        """Takes the arguments of scoring; `several` says whether the method can paint more than one image of a scan.
+
+        Raises `BadCall` for one that is not known.
+        """
         check_score(score, sign)
         cleaning(cleaned)
         if sigma <= 0:
             raise BadCall(f"sigma is {sigma:g} voxels, needs to be above 0")
-        needed = reconstructions(score)
-        if n is None and needed > 1:
+        self.score, self.sign, self.sigma, self.cleaning, self.n = score, sign, sigma, cleaned, n
+        if reconstructions(score) > 1 and not several:
             raise BadCall(
                 f"score '{score}' needs several reconstructions of a scan, {self.name} makes one; take l1, l2, ssim or ssim_ens"
             )
-        if n is not None and needed > 1 and n < 2:
-            raise BadCall(f"score '{score}' needs 2 reconstructions or more, n is {n}")
-        self.score, self.sign, self.sigma, self.cleaning = score, sign, sigma, cleaned
-        if n is not None:
-            self.n = n
+        self.paintings()
+
+    def paintings(self) -> int:
+        """Reconstructions of a scan: `n`, or what the score needs; raises `BadCall` where that is too few."""
+        needed = reconstructions(self.score)
+        n = needed if self.n is None else self.n
+        if n < min(2, needed):
+            raise BadCall(f"score '{self.score}' needs 2 reconstructions or more, n is {n}")
+        return n
 
     def build(self, data: Mapping[str, Any]) -> None:
         self.net = self.network(len(data["sequences"]), tuple(data["box"]))
@@ -114,6 +129,8 @@ class Restorer(Method):
         everyone = (*healthy, *(validation or ()))
         size = largest(everyone, self.dims, self.reduction, MARGIN if self.fixed else 0)
         about = {"box": size, "sequences": list(healthy[0].sequences)}
+        if self.dims == 3 and min(size) <= SHORT * self.reduction:
+            job = replace(job, precision="float32")
         if not job.warm:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -169,7 +186,7 @@ class Restorer(Method):
         x = cut(torch.tensor(scan.image), low, high)
         inside = paste(torch.ones_like(x[0], dtype=torch.bool), low, scan.grid.shape).numpy()
         found = []
-        for _ in range(self.n):
+        for _ in range(self.paintings()):
             if self.dims == 2:
                 painted = slicewise(lambda slices: self.restored(slices, rng), x)
             else:
@@ -181,9 +198,53 @@ class Restorer(Method):
         return place(scan, size, self.dims, self.reduction, fixed=self.fixed)
 
 
+class Variational(Restorer):
+    """A restorer whose network is a variational autoencoder with a dense latent; subclasses store its arguments, by the names below."""
+
+    fixed = True
+    latent: int | None
+    beta: float
+    width: int
+    levels: int
+    steps: int
+    batch: int
+    lr: float
+    final: float
+
+    def network(self, channels: int, edges: tuple[int, ...]) -> nn.Module:
+        return Autoencoder(self.dims, channels, self.width, self.levels, self.latent, variational=True, edges=edges)
+
+    def recipe(self) -> Recipe:
+        # Gradients are cut, which no paper says: in 3D the divergence runs away in the first steps otherwise.
+        return Recipe(self.steps, self.batch, self.lr, self.final, clip=0.5)
+
+    def loss(self, net: nn.Module, batch: Sample) -> Tensor:
+        return evidence(net, batch, self.beta)
+
+    def restored(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        if self.paintings() == 1:
+            return super().restored(x, rng)
+        device, *_ = runtime_of(self)
+        net = self.net.to(device).eval()
+        assert isinstance(net, Autoencoder)
+        try:
+            with torch.inference_mode():
+                return net.sample(x.to(device), rng).cpu()
+        finally:
+            self.net.to("cpu")
+
+
+def runtime_of(method: Method) -> tuple[torch.device, torch.dtype, str]:
+    """Device, precision and engine that a reconstruction is painted in: float32, unless the user names another."""
+    device, dtype, name = method.runtime()
+    return device, torch.float32 if method.precision == "auto" else dtype, name
+
+
 def largest(scans: Iterable[Scan], dims: int, multiple: int, margin: int = 0) -> list[int]:
     """Edges of a grid that holds every brain, in voxels: volumes, or axial slices for 2 dimensions."""
-    size = np.max([np.subtract(*box(_seen(scan.brain, dims))[::-1]) for scan in scans], axis=0) + margin
+    size = np.max([np.subtract(*box(_seen(scan.brain, dims))[::-1]) + margin for scan in scans], axis=0)
+    # No margin beyond the scans themselves: a preset of 64 voxels along each axis has a network of 64.
+    size = np.minimum(size, np.max([scan.grid.shape[:dims] for scan in scans], axis=0))
     return [int(edge) for edge in np.ceil(size / multiple).astype(int) * multiple]
 
 
@@ -221,7 +282,7 @@ def _seen(brain: Mask, dims: int) -> Mask:
 def absolute(painted: Tensor, batch: Sample) -> Tensor:
     """Mean absolute error of a batch in the brain: a loss of images `(B, C, ...)`."""
     off = (painted.float() - batch["x"]).abs() * batch["brain"]
-    mean: Tensor = off.sum() / (batch["brain"].sum() * painted.shape[1])
+    mean: Tensor = off.sum() / (batch["brain"].sum().clamp(min=1) * painted.shape[1])
     return mean
 
 

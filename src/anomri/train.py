@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
@@ -169,7 +170,13 @@ def train(
         # Each process its own GPU, or all of them would share the first.
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
     # What layers draw comes from the global generators, which are pinned below, and given back as they were.
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), _group(device) as together:
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        _group(device) as together,
+        warnings.catch_warnings(),
+    ):
+        # Of weights of one input channel, whose strides fit both layouts.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return _train(net, sample, loss, size, recipe, seed, validate, settings, job, device, dtype, together)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+from importlib.abc import InspectLoader
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,12 +21,36 @@ SCANS, PREPARING, RUNNING = "Which scans", "Preprocessing", "How it runs"
 PARTS = ("fit", "validate", "test")
 ENDINGS = {"t1w": "T1w", "t1": "T1w", "t2w": "T2w", "t2": "T2w", "flair": "FLAIR"}
 """Endings of file names that tell a sequence."""
+GIVES = {
+    "strip": ("--strip",),
+    "spacing": ("--spacing",),
+    "n4": ("--n4",),
+    "register": ("--register", "--template"),
+    "register_by": ("--register-by",),
+}
+"""The arguments of presets that the command line gives, and by which options."""
 
 
 def option(*names: str, help: str, panel: str | None = None, **more: Any) -> Any:
     """A typer option; a default of None is not shown."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
+
+def _presets() -> str:
+    """The names of `anomri.preprocess.PRESETS`, read off its source: to import it takes seconds, and help answers at once."""
+    spec = find_spec("anomri.preprocess")
+    source = spec.loader.get_source(spec.name) if spec and isinstance(spec.loader, InspectLoader) else None
+    for node in ast.parse(source or "").body:
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.value, ast.Dict)
+            and ast.unparse(node.target) == "PRESETS"
+        ):
+            return ", ".join(ast.literal_eval(key) for key in node.value.keys if key)
+    return "an unknown name lists them"
+
+
+PRESET_NAMES = _presets()
 
 CohortOption = Annotated[
     Path | None,
@@ -99,7 +127,7 @@ SpacingOption = Annotated[
     float | None,
     option(
         "--spacing", metavar="MM", panel=PREPARING, show_default=False,
-        help="Edge of a voxel in mm: 1 is the paper's, 2 takes an eighth of the time and memory. Default: 1.",
+        help="Edge of a voxel in mm, where the preset leaves it open: 1 is the paper's, 2 takes an eighth of the time and memory. Default: 1.",
     ),
 ]  # fmt: skip
 SplitOption = Annotated[
@@ -232,9 +260,34 @@ def parts_of(whole: Cohort, split: Path | None, validate: int, seed: int, fold: 
 
 
 def pipeline_of(method: Method, strip: str, **changes: Any) -> tuple[Step, ...]:
-    """The preprocessing that a method needs, with what the command line changes (`registration_of`, n4); None changes nothing."""
-    given = {name: value for name, value in changes.items() if value is not None}
-    return method.pipeline(strip=checked_strip(strip), **given)
+    """The preprocessing that a method needs, with what the command line changes; `changes` as in `given_to`."""
+    return method.pipeline(**given_to(method.preset, strip, **changes))
+
+
+def given_to(preset: str, strip: str, **options: Any) -> dict[str, Any]:
+    """A preset's arguments from the command line: what was not given (None, and the strip "auto") is left to the preset.
+
+    Parameters
+    ----------
+    options : spacing, n4, and what `registration_of` gives
+
+    Raises `BadCall` for an unknown preset, an unknown strip, and an option that the preset does not take.
+    """
+    from anomri.method import NO_PRESET, presets
+    from anomri.preprocess import PRESETS
+
+    if preset not in presets():
+        raise unknown("preset", preset, presets())
+    takes = () if preset == NO_PRESET else tuple(inspect.signature(PRESETS[preset]).parameters)
+    options = {"strip": None if checked_strip(strip) == "auto" else strip, **options}
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if name not in takes:
+            # A template is registered to by the argument "register", too.
+            said = "--template" if name == "register" and isinstance(value, str) else GIVES[name][0]
+            known = ", ".join(said for name, names in GIVES.items() if name in takes for said in names)
+            raise BadCall(f"preset '{preset}' does not take {said}; it takes {known or 'no option of preprocessing'}")
+    return given
 
 
 def registration_of(register: bool | None, template: Path | None, by: str | None) -> dict[str, Any]:
@@ -281,9 +334,6 @@ def pairs_of(texts: list[str] | None, option: str) -> dict[str, str]:
 
 def settings_of(method: str, pairs: list[str] | None) -> dict[str, Any]:
     """The arguments that --set gives to a method, in the types of its own defaults."""
-    import ast
-    import inspect
-
     from anomri.methods import method_class
 
     known = inspect.signature(method_class(method)).parameters

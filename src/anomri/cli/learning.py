@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anomri.cli.choosing import (
+    PREPARING,
+    PRESET_NAMES,
     RUNNING,
     SCANS,
     DatasetOption,
@@ -26,6 +28,7 @@ from anomri.cli.choosing import (
     StripOption,
     TemplateOption,
     WhereOption,
+    given_to,
     opened,
     option,
     parts_of,
@@ -84,6 +87,15 @@ def fit(
     dataset: DatasetOption = None,
     sequence: SequenceOption = None,
     where: WhereOption = None,
+    preset: Annotated[
+        str,
+        option(
+            "--preset",
+            metavar="NAME",
+            panel=PREPARING,
+            help=f"What is done to the scans first, as these papers do it: {PRESET_NAMES}; or none, for scans that 'anomri preprocess' wrote.",
+        ),
+    ] = "itermask3d",
     spacing: SpacingOption = None,
     strip: StripOption = "auto",
     n4: N4Option = None,
@@ -132,11 +144,8 @@ def fit(
         built = _built(method, settings)
         if start is not None:
             built.begin_with(load(start))
-        built.preset_arguments = {
-            "spacing": spacing or 1.0,
-            **({} if n4 is None else {"n4": n4}),
-            **registration_of(register, template, register_by),
-        }
+        registered = registration_of(register, template, register_by)
+        built.preset, built.preset_arguments = preset, given_to(preset, "auto", spacing=spacing, n4=n4, **registered)
         pipeline = pipeline_of(built, strip)
         pick_device(device)
         parts = parts_of(opened(cohort, sequence, where, dataset), split, validate, seed, fold)
@@ -159,7 +168,7 @@ def fit(
                 ready[name] = Cohort(scans)
         if rank == 0:
             counts = f"{len(used['fit'])} scans, choosing the weights on {len(used['validate'])} others"
-            say(f"Fitting {built.title} on {counts}, at {built.preset_arguments['spacing']:g} mm")
+            say(f"Fitting {built.title} on {counts}{_grid_of(ready['fit'])}")
         with progress(silent, "Training") as told:
 
             def step(at: Mapping[str, Any]) -> None:
@@ -190,6 +199,14 @@ def fit(
             say(f"Wrote {out} ({state}; which scans were used for what: {out / 'split.tsv'})")
             if as_json:
                 print_json({"out": str(out), **built.data})
+
+
+def _grid_of(scans: Cohort) -> str:
+    """The size of a voxel of the first scan in mm, in words; nothing of no scan."""
+    if not len(scans):
+        return ""
+    edges = [f"{edge:.3g}" for edge in scans[0].spacing]
+    return f", at {edges[0] if len(set(edges)) == 1 else ' x '.join(edges)} mm"
 
 
 def _built(method: str, settings: list[str] | None) -> Method:

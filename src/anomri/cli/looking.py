@@ -10,6 +10,7 @@ import typer
 
 from anomri.cli.choosing import (
     PREPARING,
+    PRESET_NAMES,
     RUNNING,
     SCANS,
     BrainOption,
@@ -31,7 +32,7 @@ from anomri.cli.choosing import (
     StripOption,
     TemplateOption,
     WhereOption,
-    checked_strip,
+    given_to,
     option,
     pipeline_of,
     registration_of,
@@ -39,7 +40,7 @@ from anomri.cli.choosing import (
     shard_of,
 )
 from anomri.cli.terminal import SOME_FAILED, Say, print_json, progress, remarks, tell_failed
-from anomri.errors import BadCall
+from anomri.errors import BadCall, unknown
 
 if TYPE_CHECKING:
     from anomri.cohort import Cohort
@@ -317,7 +318,7 @@ def preprocess(
     id: IdOption = None,
     where: WhereOption = None,
     preset: Annotated[
-        str, option("--preset", metavar="NAME", panel=PREPARING, help="itermask3d or behrendt: what these papers do.")
+        str, option("--preset", metavar="NAME", panel=PREPARING, help=f"What these papers do: {PRESET_NAMES}.")
     ] = "itermask3d",
     spacing: SpacingOption = None,
     strip: StripOption = "auto",
@@ -341,13 +342,10 @@ def preprocess(
 
     with remarks(quiet) as say:
         part = shard_of(shard)
-        given = {
-            "strip": checked_strip(strip),
-            "spacing": spacing,
-            "n4": n4,
-            **registration_of(register, template, register_by),
-        }
-        pipeline = steps.preset(preset, **{k: v for k, v in given.items() if v is not None})
+        if preset not in steps.PRESETS:
+            raise unknown("preset", preset, steps.PRESETS)
+        registered = registration_of(register, template, register_by)
+        pipeline = steps.preset(preset, **given_to(preset, strip, spacing=spacing, n4=n4, **registered))
         scans = scans_of(scan, image, cohort, sequence, brain, id, where, dataset)
         with progress(quiet, "Preprocessing", len(scans)) as told:
             done = 0

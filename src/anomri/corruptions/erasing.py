@@ -48,9 +48,9 @@ def erase(
     fill : "zero", or "noise": in each voxel and channel the value of a random voxel of the brain, of that channel
     zero : the value that "zero" stands for
 
-    Returns a new tensor like `x`. Source: Bengs et al. 2021, "Deep learning methods": fills, and p. Raises `BadCall`
-    for shapes that do not go together, unknown names and shares out of order; `BadInput` where the brain is empty and
-    is needed, for "half" or "noise".
+    Returns a new tensor like `x`; where there is no brain, as in a slice above it, `x` as it was. Source: Bengs et al.
+    2021, "Deep learning methods": fills, and p. Raises `BadCall` for shapes that do not go together, unknown names and
+    shares out of order.
     """
     check_shapes(x, brain, "erasing")
     if fill not in FILLS:
@@ -58,8 +58,8 @@ def erase(
     if not 0 <= p <= 1:
         raise BadCall(f"the probability of erasing is 0 to 1, got p = {p:g}")
     _check_how(brain, how, least, most, slices)
-    if fill == "noise":
-        _need_brain(brain)
+    if not brain.any():
+        return x.clone()
     if float(torch.rand((), generator=rng)) >= p:
         return x.clone()
     mask = erasing_mask(brain, how, rng, least=least, most=most, slices=slices)
@@ -95,8 +95,8 @@ def erasing_mask(
     slices : the most slices of "half"
 
     Returns a bool tensor like `brain`; it may reach outside the brain, but "half" not outside its box. Source: Bengs et
-    al. 2021, "Deep learning methods"; how a size is shared in "multi", and what lies at the border, is ours. Raises as
-    `erase`.
+    al. 2021, "Deep learning methods"; how a size is shared in "multi", and what lies at the border, is ours. Raises
+    `BadCall` as `erase`; `BadInput` for "half" where the brain is empty.
     """
     _check_how(brain, how, least, most, slices)
     if how == "half":
@@ -148,13 +148,6 @@ def _check_how(brain: Tensor, how: str, least: float, most: float, slices: int) 
         raise BadCall(f"what is erased is from a share above 0 to one of at most 1, got {least:g} to {most:g}")
     if slices < 1:
         raise BadCall(f"'half' erases 1 slice or more, got at most {slices}")
-    if how == "half":
-        _need_brain(brain)
-
-
-def _need_brain(brain: Tensor) -> None:
-    if not brain.any():
-        raise BadInput("nothing can be erased: the brain mask is empty; check the brain extraction of the scan")
 
 
 def _counts(shape: Sequence[int]) -> Tensor:
@@ -174,6 +167,8 @@ def _side(counts: Tensor, wanted: float, least: float, most: float) -> int:
 
 
 def _half(brain: Tensor, rng: torch.Generator, slices: int) -> Tensor:
+    if not brain.any():
+        raise BadInput("nothing can be erased: the brain mask is empty; check the brain extraction of the scan")
     box = []
     for axis in range(brain.ndim):
         where = brain.any(dim=tuple(a for a in range(brain.ndim) if a != axis)).nonzero()

@@ -1,14 +1,15 @@
 """IterMask2 (Liang et al., 2024): IterMask3D's forerunner on axial slices, with a threshold from healthy scans.
 
-A first network paints a whole slice from its high frequencies `x_f` alone; the fifth of the brain that came back worst, and as much
-again and again, stays hidden. A second network paints what is hidden from what is not, and from `x_f`; what comes back with an error
-below tau is unhidden, never hidden again, until the mask shrinks by less than 1 %. tau is the 80th percentile of the errors under random
-masks on healthy scans that were not learned from (section 2.3).
+A first network paints a whole slice from its high frequencies `x_f` alone; the 60 % of the brain that came back worst stay hidden. A second
+network paints what is hidden from what is not, and from `x_f`; what comes back with an error below tau is unhidden, never hidden again,
+until the mask shrinks by less than 1 %. tau is the 80th percentile of the errors under random masks on healthy scans that were not learned
+from (section 3, "Sensitivity Analysis").
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,10 +24,10 @@ from anomri.corruptions.squares import square_mask
 from anomri.errors import BadCall, NotFitted
 from anomri.method import Method
 from anomri.nets.engine import engine
-from anomri.nets.slices import slices_of, volume_of
+from anomri.nets.slices import slices_of, slicewise, volume_of
 from anomri.nets.unet2d import UNet2d
 from anomri.preprocess.space import cut, paste
-from anomri.restorer import SLICES, largest, place
+from anomri.restorer import SLICES, largest, place, runtime_of
 from anomri.scan import Array, Finding, Scan, Trace
 from anomri.scoring.thresholds import bend, stop
 from anomri.train import Job, Recipe, Sample, Trained, generator, train
@@ -35,6 +36,7 @@ FIELD_MM = 240.0
 """Field of view of the papers' slices, 128 pixels: a radius of 15 is 15 cycles in 240 mm."""
 BATCH = 16
 """Slices that are painted at once."""
+NETWORKS = ("first", "later")
 REDUCTION = 16
 ROUNDS = 100
 RAISE = 1.1
@@ -50,7 +52,7 @@ class IterMask2(Method):
     radius : of the frequency mask, cycles in 240 mm; 15 is the paper's
     frequency : show the second network the high-frequency image; False is the ablation "-freq", in which the first step alone has it
     refine : shrink the mask step by step; False is the ablation "-spat": a map of the first network's error, and no mask of its own
-    percentile : of healthy errors under random masks, which is tau; 80 is the paper's, 70 its value for ATLAS
+    percentile : of healthy errors under random masks, which is tau, above 0 and up to 100; 80 is the paper's, 70 its value for ATLAS
     adaptive : take each slice's own tau instead, where its threshold curve bends (IterMask3D, section 3.4; "+thres")
     gamma : slope of that curve, squared normalised intensity a step
     explore : go on past the result, tau raised by a tenth a round until nothing is hidden, so that a reader may take another iteration
@@ -66,6 +68,7 @@ class IterMask2(Method):
     year = 2024
     dimensions = "2D"
     map_unit = "squared normalised intensity"
+    weightless = frozenset({"refine", "percentile", "adaptive", "gamma", "explore", "first_share"})
 
     def __init__(
         self,
@@ -85,9 +88,10 @@ class IterMask2(Method):
         lr: float = 1e-4,
         final: float = 1.0,
     ) -> None:
-        for name, value in (("percentile", percentile), ("first_share", first_share)):
-            if not 0 < value < 100:
-                raise BadCall(f"{name} is {value:g}, needs to be between 0 and 100")
+        if not 0 < percentile <= 100:
+            raise BadCall(f"percentile is {percentile:g}, needs to be above 0 and at most 100")
+        if not 0 < first_share < 100:
+            raise BadCall(f"first_share is {first_share:g}, needs to be between 0 and 100")
         self.width, self.dropout, self.radius, self.frequency = width, dropout, radius, frequency
         self.refine, self.percentile, self.adaptive, self.gamma = refine, percentile, adaptive, gamma
         self.explore, self.first_share, self.steps, self.batch, self.lr = explore, first_share, steps, batch, lr
@@ -116,7 +120,8 @@ class IterMask2(Method):
             "validation": validation.digest() if validation else None,
         }
         done: dict[str, Trained] = {}
-        for name in ("first", "later"):
+        begun = time.monotonic()
+        for name in NETWORKS:
             net = getattr(self, name)
             masked = name == "later"
 
@@ -134,7 +139,8 @@ class IterMask2(Method):
                     )
                 return float(np.mean(losses))
 
-            part = replace(job, folder=job.folder / name if job.folder else None)
+            left = None if job.minutes is None else max(0.0, job.minutes - (time.monotonic() - begun) / 60)
+            part = replace(job, folder=job.folder / name if job.folder else None, minutes=left)
             done[name] = train(
                 net, sample, _loss, len(healthy), Recipe(self.steps, self.batch, self.lr, self.final, optimiser="adamw"),
                 seed=seed, validate=validate if validation else None, settings={**settings, "network": name}, job=part,
@@ -144,13 +150,14 @@ class IterMask2(Method):
                 break
         finished = len(done) == 2 and all(one.done for one in done.values())
         facts = {
+            "trained": list(done),
             "best_step": {name: one.best_step for name, one in done.items()},
             "finished": finished,
             "log": [{"network": name, **row} for name, one in done.items() for row in one.log],
             "box": size,
         }
         self.data = {**about, **facts}
-        return {**facts, "tau": self._healthy_tau(validation, seed) if validation and finished else None}
+        return {**facts, "healthy_errors": self._healthy_errors(validation, seed) if validation and finished else None}
 
     def _sample(
         self, scan: Scan, size: list[int], rng: torch.Generator, masked: bool, at: float | None = None
@@ -163,7 +170,7 @@ class IterMask2(Method):
         x, x_f, brain = (part[0] for part in self._given(scan, low, high))
         given = x_f
         if masked:
-            m = _mask(brain, rng)
+            m = _mask(brain, scan.spacing, rng)
             noise = torch.randn(x.shape, generator=rng)
             given = torch.cat([torch.where(m, noise, x), x_f if self.frequency else torch.zeros_like(x_f)])
         return {"input": given, "x": x, "brain": brain[None]}
@@ -179,19 +186,28 @@ class IterMask2(Method):
         return x, x_f, slices_of(cut(brain[None], low, high))[:, 0]
 
     def settle(self, healthy: Cohort, seed: int) -> None:
-        """Finds tau on healthy scans."""
-        self.data = {**self.data, "tau": self._healthy_tau(healthy, seed)}
+        """Finds what tau is a percentile of on healthy scans."""
+        self.data = {**self.data, "healthy_errors": self._healthy_errors(healthy, seed)}
 
-    def _healthy_tau(self, healthy: Cohort, seed: int) -> float:
-        """Section 2.3: a percentile of the errors under random masks, of all masked voxels together."""
+    def _healthy_errors(self, healthy: Cohort, seed: int) -> list[float]:
+        """Percentiles 0 to 100 of the errors under random masks, of all masked voxels together (section 3, "Sensitivity Analysis")."""
         errors = []
         for index, scan in enumerate(healthy):
             rng = generator(seed, "tau", index)
             look = _Slices(self, scan, rng)
-            m = torch.stack([_mask(brain, rng) for brain in look.brain])
+            m = torch.stack([_mask(brain, scan.spacing, rng) for brain in look.brain])
             error = look.error(m, "random")
             errors.append(error[m].numpy())
-        return float(np.percentile(np.concatenate(errors), self.percentile))
+        return [float(value) for value in np.percentile(np.concatenate(errors), range(101))]
+
+    @property
+    def tau(self) -> float:
+        """The threshold of every scan, squared normalised intensity; raises `NotFitted` before healthy scans have given it."""
+        if self.data.get("healthy_errors") is None:
+            raise NotFitted(
+                f"{self.name} has no threshold yet; call calibrate(other_healthy), or fit with validation scans"
+            )
+        return float(np.interp(self.percentile, range(101), self.data["healthy_errors"]))
 
     # --- looking ---
 
@@ -217,9 +233,11 @@ class IterMask2(Method):
             before, left = (m.flatten(1).sum(dim=1) for m in (mask, after))
             active = active & (before - left >= 0.01 * before) & (left > 0)
             mask = after
+        # What stays hidden does to the end, also in slices that ended earlier than others.
+        order[mask] = rounds + 1
         found = look.whole(mask[:, None])[0] > 0
         map, healthy = look.whole((error * seen)[:, None])[0], look.healthy(seen)
-        facts = {"tau": None if self.adaptive else self.data["tau"], "rounds": rounds, "passes": look.passes}
+        facts = {"tau": None if self.adaptive else self.tau, "rounds": rounds, "passes": look.passes}
         while self.explore and mask.any() and rounds < ROUNDS:
             rounds, tau = rounds + 1, tau * RAISE
             order[mask] = rounds + 1
@@ -230,11 +248,7 @@ class IterMask2(Method):
 
     def _fixed(self, look: _Slices, first: Tensor) -> tuple[Tensor, Tensor, Array]:
         """tau from healthy scans for every slice, and the mask after the first step: what came back worst, a share of the brain."""
-        if self.data.get("tau") is None:
-            raise NotFitted(
-                f"{self.name} has no threshold yet; call calibrate(other_healthy), or fit with validation scans"
-            )
-        tau = float(self.data["tau"])
+        tau = self.tau
         levels = [_quantile(e[b], self.first_share / 100) for e, b in zip(first, look.brain, strict=True)]
         mask = (first > torch.stack(levels)[:, None, None]) & look.brain
         return torch.full((len(first), 1, 1), tau), mask, np.array([tau], dtype=np.float32)
@@ -262,14 +276,18 @@ class _Slices:
     """The slices of one scan that hold brain, and the networks that paint them."""
 
     def __init__(self, method: IterMask2, scan: Scan, rng: torch.Generator) -> None:
+        if method.data.get("trained", NETWORKS)[-1] != NETWORKS[-1]:
+            raise NotFitted(
+                f"the training of {method.name} was paused before its second network had begun; call fit again with the same job"
+            )
         self.scan, self.method, self.passes = scan, method, 0
         size = method.data["box"]
         self.low, high = place(scan, size, 2, REDUCTION)
         self.x, self.x_f, self.brain = method._given(scan, self.low, high)
         self.seed = int(torch.randint(2**62, (1,), generator=rng))
-        device, _, name = method.runtime()
+        device, dtype, name = runtime_of(method)
         self.nets: dict[str, Callable[[Tensor], Tensor]] = {
-            part: engine(net, device, torch.float32, name) for part, net in method.networks().items()
+            part: engine(net, device, dtype, name) for part, net in method.networks().items()
         }
         self.painted = torch.zeros_like(self.x)
 
@@ -287,12 +305,8 @@ class _Slices:
         )
 
     def _paint(self, net: str, given: Tensor, only: Tensor) -> Tensor:
-        places = only.nonzero()[:, 0]
-        for start in range(0, len(places), BATCH):
-            some = places[start : start + BATCH]
-            # A batch is always of one size: kernels differ in their last bits by it.
-            spare = some.new_zeros(BATCH - len(some))
-            self.painted[some] = self.nets[net](given[torch.cat([some, spare])]).cpu()[: len(some)]
+        painted = slices_of(slicewise(self.nets[net], volume_of(given), batch=BATCH, keep=only)).cpu()
+        self.painted = torch.where(only[:, None, None, None], painted, self.painted)
         self.passes += 1
         return (self.painted - self.x).square().mean(dim=1) * self.brain
 
@@ -323,6 +337,6 @@ def _quantile(values: Tensor, share: float) -> Tensor:
     return values.kthvalue(max(1, round(share * len(values)))).values
 
 
-def _mask(brain: Tensor, rng: torch.Generator) -> Tensor:
+def _mask(brain: Tensor, spacing: Sequence[float], rng: torch.Generator) -> Tensor:
     """A random mask of squares; none in a slice without brain."""
-    return square_mask(brain, rng) if brain.any() else brain
+    return square_mask(brain, spacing[:2], rng) if brain.any() else brain

@@ -69,6 +69,7 @@ class IterMask3D(Method):
     year = 2025
     dimensions = "3D"
     map_unit = "squared normalised intensity"
+    weightless = frozenset({"refine", "tau", "gamma_mask", "gamma_score", "step_percent", "schedule"})
 
     def __init__(
         self,
@@ -336,7 +337,7 @@ def healthy_tau(method: IterMask3D, healthy: Cohort, *, percentile: float = 80.0
     healthy : validation scans, neither fitted nor tested on
     percentile : of all masked voxels' squared errors; 80 is IterMask2's, 70 its value for ATLAS (IterMask3D, v2)
 
-    Returns squared normalised intensity, for `IterMask3D(tau=...)`. Source: IterMask2, section 2.3; "fixed" in v2, Table 6 and 7.
+    Returns squared normalised intensity, for `IterMask3D(tau=...)`. Source: IterMask2, section 3, "Sensitivity Analysis"; "fixed" in v2, Table 6 and 7.
     """
     errors = []
     for index, scan in enumerate(healthy):

@@ -9,22 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomri.corruptions.erasing import ERASINGS, FILLS, erase
-from anomri.errors import unknown
-from anomri.nets.autoencoder import Autoencoder
-from anomri.restorer import Restorer, evidence
-from anomri.train import Recipe, Sample
+from anomri.errors import BadCall, unknown
+from anomri.restorer import Variational
 
 
-class SpatialErasing(Restorer):
+class SpatialErasing(Variational):
     """VAE with spatial erasing.
 
     Parameters
     ----------
     dims : 2 for axial slices, 3 for volumes
-    erase : what is taken away, of `corruptions.erasing.ERASINGS`: "patch" and "cube" are one region of 1 to 25 % of the image,
+    erase : what is taken away, of `corruptions.erasing.ERASINGS`; None is "cube" for volumes, "patch" for slices. "patch" and "cube" are one region of 1 to 25 % of the image,
         "multi" up to ten of as much together, "half" one side of the brain, in 3D in 1 to 32 axial slices
     fill : "zero", or "noise" from the image's own distribution
     p : probability that a training image is erased
@@ -49,7 +47,7 @@ class SpatialErasing(Restorer):
         self,
         *,
         dims: int = 3,
-        erase: str = "cube",
+        erase: str | None = None,
         fill: str = "noise",
         p: float = 0.5,
         latent: int | None = None,
@@ -60,30 +58,24 @@ class SpatialErasing(Restorer):
         sign: str = "both",
         sigma: float = 1.0,
         cleaning: str = "none",
+        n: int | None = None,
         steps: int = 20_000,
         batch: int = 32,
         lr: float = 1e-3,
         final: float = 1.0,
     ) -> None:
-        if erase not in ERASINGS:
-            raise unknown("erasing", erase, ERASINGS)
+        if erase not in (None, *ERASINGS):
+            raise unknown("erasing", str(erase), ERASINGS)
+        if erase == "cube" and dims == 2:
+            raise BadCall("erasing 'cube' is of volumes; take 'patch' for slices")
         if fill not in FILLS:
             raise unknown("fill", fill, FILLS)
         self.dims, self.erase, self.fill, self.p = dims, erase, fill, p
         self.latent, self.beta, self.width, self.levels = latent, beta, width, levels
         self.steps, self.batch, self.lr, self.final = steps, batch, lr, final
-        self.scored(score, sign, sigma, cleaning)
+        self.scored(score, sign, sigma, cleaning, n, several=True)
         self.reduction = 2**levels
 
     def corrupt(self, x: Tensor, brain: Tensor, spacing: Sequence[float], rng: torch.Generator) -> Tensor:
-        return erase(x, brain, self.erase, rng, fill=self.fill, p=self.p)
-
-    def network(self, channels: int, edges: tuple[int, ...]) -> nn.Module:
-        return Autoencoder(self.dims, channels, self.width, self.levels, self.latent, variational=True, edges=edges)
-
-    def recipe(self) -> Recipe:
-        # Gradients are cut, which no paper says: in 3D the divergence runs away in the first steps otherwise.
-        return Recipe(self.steps, self.batch, self.lr, self.final, clip=0.5)
-
-    def loss(self, net: nn.Module, batch: Sample) -> Tensor:
-        return evidence(net, batch, self.beta)
+        how = self.erase or ("cube" if self.dims == 3 else "patch")
+        return erase(x, brain, how, rng, fill=self.fill, p=self.p)

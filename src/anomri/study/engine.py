@@ -296,10 +296,9 @@ def _cells(found: Detection, score: str | None) -> Row:
         raise unknown("score", score, scores)
     row: Row = {"score": scores[score] if score else found.score, **scores}
     row["seconds_detect"] = found.facts["seconds"]["detect"]
-    if found.trace is not None:
-        facts = found.trace.facts
-        row |= {"fit": facts["fit"], "r2": facts["r2"], "tau": facts["stops"]["mask"]["tau"]}
-    return row
+    facts = found.trace.facts if found.trace is not None else {}
+    stops = {"tau": facts["stops"]["mask"]["tau"]} if "stops" in facts else {}
+    return row | {name: facts[name] for name in ("fit", "r2", "tau") if name in facts} | stops
 
 
 def _named(change: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from anomri import files, methods, preprocess
 from anomri.cohort import Cohort, Step
 from anomri.errors import AnomriError, BadInput, unknown
 from anomri.method import Method, versions
-from anomri.run import weights_hash
+from anomri.run import hashed, weights_hash
 from anomri.study.kept import slug
 from anomri.study.plan import Entrant, Study
 from anomri.train import Job
@@ -67,7 +67,7 @@ def make_ready(
             method = methods.load(chosen)
         else:
             method = methods.make(learned.method, **learned.arguments)
-            method.preset_arguments = dict(learned.preset)
+            method.preset, method.preset_arguments = learned.pipeline, dict(learned.preset)
             method = _fitted(origin, learned, method, opened, out, study.seed, device, say)
         method.device, method.precision = device, precision
         for attribute, value in entrant.set.items():
@@ -107,36 +107,54 @@ def _fitted(
     device: str,
     say: Callable[[str], None],
 ) -> Method:
-    """A method fitted on the study's scans, or the one that an earlier run has fitted."""
+    """A method fitted on the study's scans, or the one that an earlier run has fitted, with this one's `weightless` arguments."""
     if entrant.fit is None:
-        raise BadInput(
-            f"it has no model; give --model '{name}=FOLDER' with one that 'anomri fit {entrant.method}' wrote"
-        )
+        made = f"anomri fit {entrant.method} --preset {entrant.pipeline}"
+        raise BadInput(f"it has no model; give --model '{name}=FOLDER' with one that '{made}' wrote")
     folder = out / "models" / slug(name)
     healthy = opened(entrant.fit)
     validation = opened(entrant.validate) if entrant.validate else None
+    free = {argument: value for argument, value in method.arguments.items() if argument in method.weightless}
     asked = files.plain({
-        "arguments": method.arguments, "preset": dict(entrant.preset), "seed": seed, "healthy": healthy.digest(),
+        "arguments": {argument: value for argument, value in method.arguments.items() if argument not in free},
+        "pipeline": method.preset, "preset": method.preset_arguments, "seed": seed, "healthy": healthy.digest(),
         "validation": validation.digest() if validation else None,
     })  # fmt: skip
-    if (folder / "asked.json").is_file() and files.read_json(folder / "asked.json") == asked:
-        return methods.load(folder)
+    if (folder / "asked.json").is_file() and _told(folder / "asked.json", free) == asked:
+        kept = methods.load(folder)
+        for argument, value in free.items():
+            setattr(kept, argument, value)
+        return kept
     say(f"Fitting {name} on {len(healthy)} scans of {entrant.fit}; a run that is stopped goes on")
-    method.fit(healthy, validation=validation, seed=seed, job=Job(folder / "training", device=device))
+    # A checkpoint does not say how its scans were preprocessed.
+    training = folder / f"training-{hashed(asked)[:12]}"
+    method.fit(healthy, validation=validation, seed=seed, job=Job(training, device=device))
     method.save(folder)
     files.write_json(folder / "asked.json", asked)
     return method
 
 
+def _told(path: Path, free: Collection[str]) -> dict[str, Any]:
+    """What a fitted model depends on, as an earlier run, or version, has written it."""
+    told = files.read_json(path)
+    arguments = {argument: value for argument, value in told["arguments"].items() if argument not in free}
+    # The first version knew one pipeline only, and kept all arguments.
+    return {"pipeline": "itermask3d", **told, "arguments": arguments}
+
+
 def _calibrate(name: str, method: Method, healthy: Cohort, out: Path, seed: int, say: Callable[[str], None]) -> None:
-    """Sets a method's threshold on healthy scans, or to what an earlier run has found."""
+    """Sets a method's threshold on healthy scans, and what it settles on them, or gives back what an earlier run has found."""
     path = out / "models" / slug(name) / "calibration.json"
     asked = files.plain({
-        "arguments": method.arguments, "weights": method.weights_sha256 or weights_hash(method), "healthy": healthy.digest(), "seed": seed
+        "arguments": method.arguments, "weights": method.weights_sha256 or weights_hash(method),
+        "preprocessing": preprocess.describe(method.pipeline()), "healthy": healthy.digest(), "seed": seed,
     })  # fmt: skip
     if path.is_file() and (kept := files.read_json(path))["asked"] == asked:
-        method.threshold, method.data = kept["threshold"], {**method.data, "calibration": kept["calibration"]}
+        method.threshold, method.data = kept["threshold"], {**method.data, **kept["data"]}
         return
     say(f"Calibrating {name} on {len(healthy)} healthy scans")
+    before = files.plain(method.data)
     method.calibrate(healthy, seed=seed)
-    files.write_json(path, {"asked": asked, "threshold": method.threshold, "calibration": method.data["calibration"]})
+    found = files.plain(method.data)
+    changed = {entry: value for entry, value in found.items() if entry not in before or before[entry] != value}
+    files.write_json(path, {"asked": asked, "threshold": method.threshold, "data": changed})

@@ -19,7 +19,7 @@ from anomri.cohort import Cohort
 from anomri.cohorts import open_cohort
 from anomri.cohorts.datasets import dataset
 from anomri.errors import AnomriError, BadCall, BadInput, unknown
-from anomri.method import Method
+from anomri.method import Method, steps_of
 from anomri.scan import Scan
 
 Change = Callable[[Scan, torch.Generator], Scan]
@@ -89,10 +89,12 @@ class Entrant:
     method : its name in `METHODS`; a name that is not there yet waits, and the paper's numbers stand alone
     arguments : of its constructor, where it is fitted
     model : a shipped model or a model folder; None where it is fitted
-    shares : name of the entrant whose weights it takes; then that one's `method`, `arguments`, `model`, `fit`, `validate` and `preset`
-        are what is loaded or fitted, once for both
+    shares : name of the entrant whose weights it takes; then that one's `method`, `arguments`, `model`, `fit`, `validate`, `preset` and
+        `pipeline` are what is loaded or fitted, once for both
     fit, validate : names of sources to fit and to pick the best weights on
     preset : arguments of its preprocessing, where it is fitted
+    pipeline : name of the preset of its preprocessing, where it is fitted; "none" for scans that are preprocessed already. A model that
+        is given brings its own
     calibrate : name of a source of healthy scans that sets its threshold and places its scores; never test scans
     set : attributes that are set on the loaded method, such as `gamma_mask`
     then : what is done with the method before it looks, with a function that opens the study's sources, preprocessed
@@ -106,6 +108,7 @@ class Entrant:
     fit: str | None = None
     validate: str | None = None
     preset: Mapping[str, Any] = field(default_factory=dict)
+    pipeline: str = "itermask3d"
     calibrate: str | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
     then: Callable[[Method, Callable[[str], Cohort]], Any] | None = None
@@ -255,6 +258,8 @@ class Study:
             for name in names:
                 if name not in known:
                     raise unknown(f"{kind} in study '{self.name}':", str(name), known)
+        for entrant in self.entrants.values():
+            steps_of(entrant.pipeline, entrant.preset)
         for case in self.cases:
             for name in {"entrant", "case", "scan", "subject", "status", "message", "score", *SIZES} & set(case.facts):
                 raise BadCall(f"case '{case.name}' has a fact '{name}', which is a column of every row; rename it")

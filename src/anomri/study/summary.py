@@ -87,7 +87,7 @@ def _metrics() -> dict[str, Metric]:
         Metric("mean_error", "Mean error", "scan", "", better=0),
         Metric("r2", "R2 of the fit", "scan", "", better=0),
         Metric("seconds_detect", "Seconds of detection", "scan", "", better=-1),
-        Metric("parameters_million", "Parameters, million", "scan", "", better=-1),
+        Metric("parameters_million", "Parameters, million", "scan", "", better=0),
         Metric("dice_best_iteration_oracle", "Dice, best iteration of each scan", "scan", oracle=True),
     ]  # fmt: skip
     return {metric.name: metric for metric in found}

@@ -54,6 +54,7 @@ def lines(
     fit: str | None = None,
     validate: str | None = None,
     calibrate: str | None = None,
+    pipeline: str = "itermask3d",
 ) -> dict[str, Entrant]:
     """The entrants "line, group" of a table's lines, all of one group, such as a sequence.
 
@@ -61,7 +62,7 @@ def lines(
     ----------
     models : line to method and arguments
     shares : line to the line whose weights it takes; it sets the arguments in which the two differ, and fits nothing
-    fit, validate, calibrate : as in `Entrant`
+    fit, validate, calibrate, pipeline : as in `Entrant`
     """
     found = {}
     for line, (method, arguments) in models.items():
@@ -70,7 +71,7 @@ def lines(
             differ = {name: value for name, value in arguments.items() if name not in own or own[name] != value}
             entrant = Entrant(method, shares=f"{shares[line]}, {group}", set=differ, calibrate=calibrate)
         else:
-            entrant = Entrant(method, arguments, fit=fit, validate=validate, calibrate=calibrate)
+            entrant = Entrant(method, arguments, fit=fit, validate=validate, calibrate=calibrate, pipeline=pipeline)
         found[f"{line}, {group}"] = entrant
     return found
 

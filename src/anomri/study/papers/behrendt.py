@@ -49,7 +49,7 @@ def labelled(data: Mapping[str, tuple[str, str, int]], *uses: str) -> dict[str, 
 
 
 def thesis_entrants(models: Models, shares: Mapping[str, str], *, calibrate: bool = True) -> dict[str, Entrant]:
-    """A table's lines on both sequences, "line, sequence", fitted and validated on `ixi_to_fit`.
+    """A table's lines on both sequences, "line, sequence", preprocessed as in the thesis, fitted and validated on `ixi_to_fit`.
 
     Parameters
     ----------
@@ -66,6 +66,7 @@ def thesis_entrants(models: Models, shares: Mapping[str, str], *, calibrate: boo
             fit=f"IXI {sequence}, to fit",
             validate=validate,
             calibrate=validate if calibrate else None,
+            pipeline="behrendt",
         )
     return found
 
