@@ -389,6 +389,31 @@ def refused(capsys: pytest.CaptureFixture[str], out: Path, **words: Any) -> str:
     return line
 
 
+def test_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
+    out, stored = tmp_path / "phantoms", dataset.store
+
+    def stopped(scan, root):
+        if scan.id == "sub-03":
+            raise KeyboardInterrupt
+        return stored(scan, root)
+
+    monkeypatch.setattr(dataset, "store", stopped)
+    with pytest.raises((typer.Exit, KeyboardInterrupt)):
+        ask(out, n=4, seed=7)
+    again: list[str] = []
+    monkeypatch.setattr(dataset, "store", lambda scan, root: again.append(scan.id) or stored(scan, root))
+    # What was half written, its line still missing, is made anew.
+    (out / "sub-02" / "anat" / "sub-02_desc-brain_mask.json").unlink()
+    ask(out, n=4, seed=7, jobs=2)
+    assert sorted(again) == ["sub-02", "sub-03", "sub-04"]
+    whole = tmp_path / "whole"
+    monkeypatch.setattr(dataset, "store", stored)
+    ask(whole, n=4, seed=7)
+    assert (out / "participants.tsv").read_text() == (whole / "participants.tsv").read_text()
+    for image in sorted(whole.glob("sub-*/anat/*.nii.gz")):
+        assert (out / image.relative_to(whole)).read_bytes() == image.read_bytes()
+
+
 def test_the_verb_writes_what_the_library_makes(tmp_path, capsys):
     out = tmp_path / "phantoms"
     ask(out, sequence="T1w, FLAIR", lesion="white_matter", contrast="hypo,hyper", ml=3.0, seed=4, as_json=True)

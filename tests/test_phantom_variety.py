@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 
 from anomri.cohorts.phantom import healthy, labels, variety
-from anomri.cohorts.phantom.variety import SPOT, VENTRICLES, WHITE, Age, aged, rescanned
+from anomri.cohorts.phantom.variety import SPOT, VENTRICLES, WHITE, Age, aged, rescanned, shaved
 from anomri.errors import BadCall
 from test_phantom import maps  # noqa: F401, a fixture
 
@@ -116,6 +116,23 @@ def test_scanners_differ_in_slices_curve_and_noise():
     middles = [float(one.median() / one.max()) for one in thin]
     assert max(middles) - min(middles) > 0.15, "curves"
     assert float(rescanned(torch.zeros(8, 8, 8), (1.0, 1.0, 1.0), rng()).abs().max()) == 0
+
+
+def test_half_of_the_masks_are_cut_closer_but_stay_one_piece():
+    whole = (brain() > 0).numpy()
+    made = [shaved(whole, MM, rng(seed)) for seed in range(40)]
+    assert np.array_equal(made[3], shaved(whole, MM, rng(3)))
+    cut = [one for one in made if not np.array_equal(one, whole)]
+    assert 10 <= len(cut) <= 30
+    deep = distance_transform_edt(whole, sampling=MM)
+    for one in cut:
+        assert not (one & ~whole).any()
+        assert one[deep > 12].all(), "the depth of the brain is kept"
+        assert label(one)[1] == 1
+    lost = [1 - one.sum() / whole.sum() for one in cut]
+    assert max(lost) > 0.05
+    nothing = np.zeros(SHAPE, dtype=bool)
+    assert not any(shaved(nothing, MM, rng(seed)).any() for seed in range(4))
 
 
 def test_a_varied_cohort_is_another_and_the_plain_one_stays(maps):  # noqa: F811

@@ -85,6 +85,11 @@ class Method(ABC):
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     @property
+    def learning(self) -> dict[str, Any]:
+        """The arguments that weights depend on."""
+        return {name: value for name, value in self.arguments.items() if name not in self.weightless}
+
+    @property
     def fitted(self) -> bool:
         """Whether it has learned, or weights were loaded."""
         return bool(self.data)

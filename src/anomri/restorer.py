@@ -160,7 +160,7 @@ class Restorer(Method):
             return float(np.mean(losses))
 
         settings = {
-            **{name: value for name, value in self.arguments.items() if name not in (*SCORING, "steps", "batch", "lr")},
+            **self.learning,
             "start": self.weights_sha256 if job.warm else None,
             "spacing": [round(s, 4) for s in healthy[0].spacing],
             "healthy": healthy.digest(),

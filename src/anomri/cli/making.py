@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from anomri.cli.choosing import RUNNING, DeviceOption, JsonOption, QuietOption, SeedOption, option
+from anomri.cli.choosing import RUNNING, DeviceOption, JobsOption, JsonOption, QuietOption, SeedOption, option
 from anomri.cli.terminal import print_json, progress, remarks
 from anomri.errors import BadCall
 
@@ -77,6 +77,7 @@ def phantom(
         ),
     ] = None,
     seed: SeedOption = 0,
+    jobs: JobsOption = 1,
     device: DeviceOption = "auto",
     overwrite: Annotated[
         bool, option("--overwrite", panel=RUNNING, help="Delete other phantoms that the folder holds.")
@@ -88,10 +89,11 @@ def phantom(
 
     Every subject differs in anatomy, contrast, shading and noise. Its brain mask and the truth of its lesion lie beside it, and
     'detect --cohort' and 'fit --cohort' read the folder. They are phantoms: good for trying things out, no measure of how a
-    method does on patients.
+    method does on patients. A run that is stopped goes on with the same command.
     """
     from anomri.cohorts import phantom as phantoms
     from anomri.cohorts.phantom import dataset
+    from anomri.run.flow import Flow
 
     with remarks(quiet) as say:
         contrasts = contrast and [name.strip() for name in contrast.split(",")]
@@ -117,12 +119,17 @@ def phantom(
             **({"varied": True} if varied else {}),
         }
         dataset.begin(out, {**recipe, "n": n, "lesion": lesion, **given}, overwrite=overwrite)
-        rows = []
+        rows = {} if overwrite else dataset.made(out)
         with progress(quiet, "Making", n) as told:
-            for done, scan in enumerate(scans, start=1):
-                rows.append(dataset.store(scan, out))
-                told(done, scan.id)
-        dataset.finish(out, rows)
+
+            def kept(row: dict[str, Any]) -> None:
+                # After each: a run that is stopped goes on with the next.
+                rows[row["participant_id"]] = row
+                dataset.finish(out, [rows[id] for id in scans.ids if id in rows])
+                told(len(rows), row["participant_id"])
+
+            todo = [index for index, id in enumerate(scans.ids) if id not in rows]
+            Flow(jobs).run(todo, lambda index: [dataset.store(scans[index], out)], kept)
         say(f"Phantoms made: {n} ({', '.join(sequences)}), in {out}; detect, fit and calibrate take it as --cohort")
         if as_json:
-            print_json({"out": str(out), "subjects": rows})
+            print_json({"out": str(out), "subjects": [rows[id] for id in scans.ids]})

@@ -1,4 +1,4 @@
-"""What a scanner does to a brain's intensities: smooth shading, another curve, less sharpness, noise."""
+"""What a scanner does to a brain's intensities: smooth shading, another curve, less sharpness, thick slices, noise."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anomri.corruptions.spatial import blur, smooth_field
+
+THICK_MM = (2.0, 6.0)
+"""Thickness of slices in clinical scans, from and to."""
 
 
 def restain(
@@ -37,9 +40,39 @@ def restain(
         width = float(sigma * drawn[2])
         held = blur(torch.cat([out * inside, inside])[None], [width] * 3)[0]
         out = held[:-1] / held[-1:].clamp(min=0.1)
-    values = out[:, brain]
+    return _standard(out, brain)
+
+
+def thicken(x: Tensor, brain: Tensor, spacing: Sequence[float], rng: torch.Generator) -> Tensor:
+    """A z-scored brain as seen in thick slices (`thick_slices`), of a thickness in `THICK_MM` that is drawn, z-scored again.
+
+    `x, brain` as in `restain`, spacing in mm. Thickness is drawn evenly, but no thinner than the grid's own.
+    """
+    axis, mm = thickness(rng)
+    inside = brain[None].to(x.dtype)
+    held = thick_slices(torch.cat([x * inside, inside]), spacing, axis, max(mm, spacing[axis]))
+    return _standard(held[:-1] / held[-1:].clamp(min=0.1), brain)
+
+
+def thick_slices(x: Tensor, spacing: Sequence[float], axis: int, mm: float) -> Tensor:
+    """`(C, I, J, K)` as slices of `mm` along an axis show it: means over their thickness, as far apart, interpolated back."""
+    sigma = [mm / 2.355 / spacing[a] if a == axis else 0.0 for a in range(3)]
+    shape = [max(2, round(n * spacing[a] / mm)) if a == axis else n for a, n in enumerate(x.shape[1:])]
+    few = F.interpolate(blur(x[None], sigma), size=shape, mode="trilinear")
+    return F.interpolate(few, size=list(x.shape[1:]), mode="trilinear")[0]
+
+
+def thickness(rng: torch.Generator) -> tuple[int, float]:
+    """An axis, axial two times in three, and a thickness in mm."""
+    axial, width = torch.rand(2, generator=rng).tolist()
+    return 2 if axial < 2 / 3 else int(axial < 5 / 6), THICK_MM[0] + (THICK_MM[1] - THICK_MM[0]) * width
+
+
+def _standard(x: Tensor, brain: Tensor) -> Tensor:
+    """Mean 0 and SD 1 inside the brain for each channel, 0 outside."""
+    values = x[:, brain]
     mean, sd = values.mean(dim=1), values.std(dim=1).clamp(min=1e-6)
-    return torch.where(brain, (out - mean[:, None, None, None]) / sd[:, None, None, None], 0.0)
+    return torch.where(brain, (x - mean[:, None, None, None]) / sd[:, None, None, None], 0.0)
 
 
 def bias_field(

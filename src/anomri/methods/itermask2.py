@@ -113,7 +113,7 @@ class IterMask2(Method):
                 torch.manual_seed(seed)
                 self.build(about)
         settings = {
-            **{name: getattr(self, name) for name in ("width", "dropout", "radius", "frequency")},
+            **self.learning,
             "start": self.weights_sha256 if job.warm else None,
             "spacing": [round(s, 4) for s in healthy[0].spacing],
             "healthy": healthy.digest(),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anomri.cohort import Cohort
-from anomri.corruptions.contrast import restain
+from anomri.corruptions.contrast import restain, thicken
 from anomri.corruptions.frequency import CUTOFF, high_pass
 from anomri.corruptions.masks import gaussian_mask
 from anomri.corruptions.spatial import flip, rotate
@@ -26,13 +26,14 @@ from anomri.errors import BadCall, BadInput, unknown
 from anomri.method import Method
 from anomri.nets.engine import engine
 from anomri.nets.layers import SHORT
-from anomri.nets.unet import REDUCTION, ResidualUNet
+from anomri.nets.unet import REDUCTION, ResidualUNet, StridedUNet
 from anomri.preprocess.space import box, cut, paste
 from anomri.scan import Array, Finding, Mask, Scan, Trace
 from anomri.scoring.thresholds import bend, between, left_out, stop, stride
 from anomri.train import Job, Recipe, Sample, generator, train
 
 SCHEDULES = ("adaptive", "exact")
+NETWORKS = {"residual": ResidualUNet, "strided": StridedUNet}
 NEARLY = 0.03
 """A mask that shrinks by less than this a round is refined in float32: it ends at 1 %, which bfloat16's error can miss by a round."""
 
@@ -42,6 +43,7 @@ class IterMask3D(Method):
 
     Parameters
     ----------
+    network : residual, the paper's, or strided, which works on half the grid: half the time with twice the width
     width : channels of the UNet's first level; 16 is the paper's
     dropout : of the UNet; 0.2 is the published one's
     channels : sequences a scan has
@@ -55,6 +57,8 @@ class IterMask3D(Method):
     rotation : probability of a random rotation in training, up to 10 degrees about each axis
     flip : probability of a left-right flip in training; 0 is the paper's
     contrast : probability that a training scan is shown as another scanner might (`corruptions.contrast`); 0 is the paper's
+    thick : probability that a training scan is shown in thick slices (`corruptions.contrast.thicken`); 0 is the paper's
+    moved : probability that a training scan lies anywhere in the network's box, instead of in its middle; 0 is the paper's
     steps, batch, lr, final : optimiser steps, samples a step, Adam's rate, and the share of it left after a cosine over the
         second half; the paper trains 200 epochs of its 750 to 960 scans at a constant 1e-3
     gamma_mask, gamma_score : slope of tau, in squared normalised intensity per step, at which the mask and the case score stop
@@ -74,6 +78,7 @@ class IterMask3D(Method):
     def __init__(
         self,
         *,
+        network: str = "residual",
         width: int = 16,
         dropout: float = 0.2,
         channels: int = 1,
@@ -85,6 +90,8 @@ class IterMask3D(Method):
         rotation: float = 0.1,
         flip: float = 0.0,
         contrast: float = 0.0,
+        thick: float = 0.0,
+        moved: float = 0.0,
         steps: int = 100_000,
         batch: int = 2,
         lr: float = 1e-3,
@@ -94,9 +101,12 @@ class IterMask3D(Method):
         step_percent: float = 1.0,
         schedule: str = "adaptive",
     ) -> None:
-        self.width, self.dropout, self.channels, self.cutoff = width, dropout, channels, cutoff
+        if network not in NETWORKS:
+            raise unknown("network", network, NETWORKS)
+        self.network, self.width, self.dropout, self.channels, self.cutoff = network, width, dropout, channels, cutoff
         self.frequency, self.refine, self.tau = frequency, refine, tau
-        self.whole_brain, self.rotation, self.flip, self.contrast = whole_brain, rotation, flip, contrast
+        self.whole_brain, self.rotation, self.flip = whole_brain, rotation, flip
+        self.contrast, self.thick, self.moved = contrast, thick, moved
         self.steps, self.batch, self.lr, self.final = steps, batch, lr, final
         self.gamma_mask, self.gamma_score, self.step_percent = gamma_mask, gamma_score, step_percent
         if not 0.4 <= step_percent <= 50:
@@ -108,8 +118,8 @@ class IterMask3D(Method):
         self.schedule = schedule
         self.net: nn.Module = self._network()
 
-    def _network(self) -> ResidualUNet:
-        return ResidualUNet(2 * self.channels, self.channels, self.width, self.dropout)
+    def _network(self) -> nn.Module:
+        return NETWORKS[self.network](2 * self.channels, self.channels, self.width, self.dropout)
 
     def learn(self, healthy: Cohort, validation: Cohort | None, rng: torch.Generator, job: Job) -> Mapping[str, Any]:
         names = healthy[0].sequences
@@ -134,10 +144,16 @@ class IterMask3D(Method):
             if mask == "random":
                 x, brain = flip(x, brain) if chance[0] < self.flip else (x, brain)
                 x, brain = rotate(x, brain, rng) if chance[1] < self.rotation else (x, brain)
-                x = restain(x, brain, rng) if self.contrast and torch.rand(1, generator=rng) < self.contrast else x
+                x = restain(x, brain, rng) if _chosen(self.contrast, rng) else x
+                x = thicken(x, brain, scan.spacing, rng) if _chosen(self.thick, rng) else x
             whole = mask == "whole" or (mask == "random" and float(chance[2]) < self.whole_brain)
             m = brain if whole else gaussian_mask(brain, scan.spacing, rng)
             low, high = box(brain.numpy(), size=size)
+            if mask == "random" and _chosen(self.moved, rng):
+                # No further than its box is larger than it.
+                spare = size - np.subtract(*box(brain.numpy())[::-1])
+                low = low + (torch.rand(3, generator=rng).numpy() * (spare + 1)).astype(int) - spare // 2
+                high = low + size
             x, x_f, m, brain = (cut(part, low, high) for part in (x, self._high(x, scan), m, brain))
             x_m = torch.where(m, torch.randn(x.shape, generator=rng), x)
             return {"input": torch.cat([x_m, x_f]), "x": x, "brain": brain[None]}
@@ -158,20 +174,7 @@ class IterMask3D(Method):
 
         recipe = Recipe(self.steps, self.batch, self.lr, self.final)
         settings = {
-            **{
-                name: getattr(self, name)
-                for name in (
-                    "width",
-                    "dropout",
-                    "channels",
-                    "cutoff",
-                    "frequency",
-                    "whole_brain",
-                    "rotation",
-                    "flip",
-                    "contrast",
-                )
-            },
+            **self.learning,
             "start": self.weights_sha256 if job.warm else None,
             "spacing": [round(s, 4) for s in healthy[0].spacing],
             "healthy": healthy.digest(),
@@ -267,6 +270,11 @@ class IterMask3D(Method):
             key = ("refine", i)
             error = look.errors(mask, *key, sure=sure and exact)
         return mask
+
+
+def _chosen(share: float, rng: torch.Generator) -> bool:
+    """Whether a sample is one of that share; nothing is drawn for none, so that what follows stays as it was."""
+    return share > 0 and float(torch.rand(1, generator=rng)) < share
 
 
 class _Look:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,11 +117,11 @@ def _fitted(
     validation = opened(entrant.validate) if entrant.validate else None
     free = {argument: value for argument, value in method.arguments.items() if argument in method.weightless}
     asked = files.plain({
-        "arguments": {argument: value for argument, value in method.arguments.items() if argument not in free},
+        "arguments": method.learning,
         "pipeline": method.preset, "preset": method.preset_arguments, "seed": seed, "healthy": healthy.digest(),
         "validation": validation.digest() if validation else None,
     })  # fmt: skip
-    if (folder / "asked.json").is_file() and _told(folder / "asked.json", free) == asked:
+    if (folder / "asked.json").is_file() and _told(folder / "asked.json", method) == asked:
         kept = methods.load(folder)
         for argument, value in free.items():
             setattr(kept, argument, value)
@@ -134,10 +135,11 @@ def _fitted(
     return method
 
 
-def _told(path: Path, free: Collection[str]) -> dict[str, Any]:
-    """What a fitted model depends on, as an earlier run, or version, has written it."""
+def _told(path: Path, method: Method) -> dict[str, Any]:
+    """What a fitted model depends on, as an earlier run, or version, has written it: arguments that it had not are at their defaults."""
     told = files.read_json(path)
-    arguments = {argument: value for argument, value in told["arguments"].items() if argument not in free}
+    had = {name: p.default for name, p in inspect.signature(type(method)).parameters.items()} | told["arguments"]
+    arguments = {argument: value for argument, value in had.items() if argument not in method.weightless}
     # The first version knew one pipeline only, and kept all arguments.
     return {"pipeline": "itermask3d", **told, "arguments": arguments}
 

@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def begin(root: Path, recipe: Mapping[str, Any], *, overwrite: bool = False) -> None:
-    """Makes a folder ready for phantoms of a recipe; where it holds some of the same recipe, they will be made again.
+    """Makes a folder ready for phantoms of a recipe; where it holds some of the same recipe, these are kept (`made`).
 
     Raises `BadCall` where it holds anything else, unless these are phantoms and `overwrite` says to delete them.
     """
@@ -71,6 +71,17 @@ def store(scan: Scan, root: Path) -> Row:
 def _bare(scan: Scan) -> bool:
     """Whether nothing but the brain is shown."""
     return not scan.image[:, ~scan.brain].any()
+
+
+def made(root: Path) -> dict[str, Row]:
+    """The lines of participants.tsv, by subject, of what a run that was stopped has written whole."""
+    with files.reading(root):
+        lines = files.read_table(root / "participants.tsv") if (root / "participants.tsv").exists() else []
+    there = [line for line in lines if any((root / line["participant_id"] / "anat").glob("*_desc-brain_mask.json"))]
+    return {
+        line["participant_id"]: {**line, **{name: float(line[name]) for name in COLUMNS if name.endswith("_ml")}}
+        for line in there
+    }
 
 
 def finish(root: Path, rows: Sequence[Row]) -> None:

@@ -111,6 +111,7 @@ def subject(
         channels.append(x if other is None else variety.rescanned(x, labels.spacing, other))
     head = Scan(torch.stack(channels).cpu().numpy(), labels.affine, sequences=tuple(sequences))
     if stripped:
+        brain = brain if other is None else variety.shaved(brain, labels.spacing, other)
         return resample(head.with_(image=head.image * brain, brain=brain), spacing).with_(history=())
     # Of a scan whose brain is known, resampling would keep nothing else.
     moved = resample(head, spacing)
@@ -124,7 +125,7 @@ def _read(path: Path) -> Scan:
         raise BadInput(
             f"'{path}' is no label map: it holds {volume.min():g} to {volume.max():g}, needs whole numbers from 0 to {LABELS - 1}"
         )
-    known = np.isin(volume, BRAIN)
+    known = np.isin(volume.astype(np.int32), BRAIN)
     if not known.any():
         raise BadInput(f"label map '{path}' has none of FreeSurfer's numbers of the brain, such as 2, 3, 41 and 42")
     return reorient(Scan(volume, grid.affine, id=path.name, brain=known))

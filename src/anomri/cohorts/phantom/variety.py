@@ -1,7 +1,7 @@
 """The variety of healthy people and of scanners that weights for a stranger's scan must have seen.
 
 Age is no anomaly: ventricles are narrow or wide, thin caps lie about their horns, and a few small dots in the deep white matter. A scanner
-may have thick slices, another curve of intensities and more noise. Ranges are ours; what is drawn is the subject's own.
+may have thick slices, another curve of intensities and more noise, and whoever stripped the scan may have cut closer to the brain. Ranges are ours; what is drawn is the subject's own.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomri.corruptions.contrast import rician
-from anomri.corruptions.spatial import blur, foldless, warp
+from anomri.corruptions.contrast import rician, thick_slices, thickness
+from anomri.corruptions.spatial import foldless, smooth_field, warp
 
 VENTRICLES = (4, 43)
 WHITE = (2, 41)
@@ -29,8 +29,9 @@ DEEP_MM = 3.0
 """Dots lie at least so far inside the white matter."""
 CONTRAST = {"T1w": (-0.12, -0.03), "T2w": (0.08, 0.25), "FLAIR": (0.08, 0.25)}
 """How much brighter than white matter caps and dots are; 1 is the brightest tissue."""
-THICK_MM = (2.0, 6.0)
 THICK_SHARE = 0.5
+SHAVED_MM = 2.5
+SHAVED_SHARE = 0.5
 GAMMA = 0.35
 """Exponents are from exp(-0.35) to exp(0.35)."""
 
@@ -127,20 +128,31 @@ def spot_contrast(sequence: str, rng: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand(1, generator=rng))
 
 
+def shaved(brain: NDArray[np.bool_], spacing: Sequence[float], rng: torch.Generator) -> NDArray[np.bool_]:
+    """A brain mask as another tool strips: half of the time up to `SHAVED_MM` of the fluid and cortex at its surface are missing, here more
+    and there less. What is cut off it is left out."""
+    some, mm = torch.rand(2, generator=rng).tolist()
+    field = smooth_field(brain.shape, spacing, 40.0, rng)[0].numpy()
+    if some >= SHAVED_SHARE or not brain.any():
+        return brain
+    # An edge voxel lies as deep as its own edge is long.
+    depth = distance_transform_edt(np.pad(brain, 1), sampling=tuple(spacing))[1:-1, 1:-1, 1:-1] - min(spacing)
+    pieces, _ = label(depth >= np.maximum(0.0, SHAVED_MM * mm * (1 + 0.5 * field)))
+    sizes = np.bincount(pieces[brain])
+    found: NDArray[np.bool_] = brain & (pieces == 1 + sizes[1:].argmax())
+    return found
+
+
 def rescanned(x: Tensor, spacing: Sequence[float], rng: torch.Generator) -> Tensor:
     """An image `(I, J, K)` of 0 or more as another scanner has it: thick slices half of the time, another curve, more noise.
 
     Thick slices are means over 2 to 6 mm along one axis (axial two times in three), set as far apart, and interpolated back.
     """
-    thick, axial, width, curve, grain = torch.rand(5, generator=rng).tolist()
+    thick, curve, grain = torch.rand(3, generator=rng).tolist()
     top = float(x.max())
+    axis, mm = thickness(rng)
     if thick < THICK_SHARE:
-        axis = 2 if axial < 2 / 3 else int(axial < 5 / 6)
-        mm = THICK_MM[0] + (THICK_MM[1] - THICK_MM[0]) * width
-        sigma = [mm / 2.355 / spacing[a] if a == axis else 0.0 for a in range(3)]
-        shape = [max(2, round(n * spacing[a] / mm)) if a == axis else n for a, n in enumerate(x.shape)]
-        few = F.interpolate(blur(x[None, None], sigma), size=shape, mode="trilinear")
-        x = F.interpolate(few, size=list(x.shape), mode="trilinear")[0, 0]
+        x = thick_slices(x[None], spacing, axis, mm)[0]
     if top > 0:
         x = top * (x / top).clamp(min=0) ** float(np.exp(GAMMA * (2 * curve - 1)))
     return rician(x, 0.03 * grain**2 * top, rng)
