@@ -68,9 +68,9 @@ def without_training(method: str, **arguments) -> Entrant:
     return Entrant(method, arguments, fit="train", preset={"spacing": 2.0}, calibrate="validate")
 
 
-def variant(of: str, **changed) -> Entrant:
-    """An entrant with the weights of another, told to look or to score otherwise."""
-    return Entrant(METHODS[of].method, shares=of, set=changed, calibrate="validate")
+def variant(of: str, calibrate: str | None = "validate", **changed) -> Entrant:
+    """An entrant with the weights of another, told to look or to score otherwise; one with a mask of its own needs no threshold."""
+    return Entrant(METHODS[of].method, shares=of, set=changed, calibrate=calibrate)
 
 
 FALL = {"lr": 1e-3, "final": 0.02}
@@ -92,8 +92,8 @@ METHODS = {
     "Covariance model": without_training("covariance_model"),
 }
 SLOW = {
-    "IterMask2, +thres": variant("IterMask2", adaptive=True),
-    "IterMask2, explored": variant("IterMask2", explore=True),
+    "IterMask2, +thres": variant("IterMask2", calibrate=None, adaptive=True),
+    "IterMask2, explored": variant("IterMask2", calibrate=None, explore=True),
 }
 """A hundred passes a scan: they look at lesions only."""
 VARIANTS = {
