@@ -181,3 +181,17 @@ def test_split_of_too_few() -> None:
         Cohort(sessions(2, 2, 1)).split(2, 2)
     with pytest.raises(BadCall, match="cannot be split"):
         people(5).split(6, -1)
+
+
+def test_cohorts_are_joined_under_names_of_their_own() -> None:
+    made = Cohort([phantom(grid()).with_(id="sub-01")])
+    both = Cohort.joined({"files": people(2), "made": made})
+    assert both.ids == ("files: sub-01", "sub-02", "made: sub-01")
+    assert np.array_equal(both[2].image, made[0].image)
+    assert both.digest() != people(2).digest()
+    again = both.map(lambda scan: scan.with_(image=2 * scan.image))
+    assert np.array_equal(again[2].image, 2 * made[0].image)
+    with pytest.raises(
+        BadCall, match="cohorts a, b have different steps and cannot be joined; join them first, then map"
+    ):
+        Cohort.joined({"a": made, "b": made.map(lambda scan: scan)})

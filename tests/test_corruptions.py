@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from anomri.corruptions import masks
-from anomri.corruptions.contrast import restain
+from anomri.corruptions.contrast import restain, thick_slices, thicken
 from anomri.corruptions.frequency import CUTOFF, high_pass
 from anomri.corruptions.masks import CELLS_MM, gaussian_mask, random_rotation
 from anomri.corruptions.spatial import blur, flip, rotate
@@ -432,6 +432,35 @@ def test_shade_is_smooth_and_gamma_keeps_the_order() -> None:
     x, brain, y = stained(6, shade=0.0, sigma=0.0)
     order = x[0][brain].argsort()
     assert (y[0][brain][order].diff() >= -1e-5).all()
+
+
+def test_a_brain_in_thick_slices_is_z_scored_and_smooth_along_one_axis() -> None:
+    x, brain, _ = stained(0)
+    axes = set()
+    for seed in range(30):
+        y = thicken(x, brain, (2.0, 2.0, 2.0), torch.Generator().manual_seed(seed))
+        assert (y[:, ~brain] == 0).all()
+        assert abs(float(y[:, brain].mean())) < 1e-5
+        assert abs(float(y[:, brain].std()) - 1) < 1e-5
+        inside = [brain.narrow(a, 1, n - 1) & brain.narrow(a, 0, n - 1) for a, n in enumerate(brain.shape)]
+        rough = [
+            float(y[0].diff(dim=a)[inside[a]].abs().mean() / x[0].diff(dim=a)[inside[a]].abs().mean()) for a in range(3)
+        ]
+        axes.add(int(np.argmin(rough)))
+        assert min(rough) < 0.95
+    assert axes == {0, 1, 2}
+
+
+def test_a_slice_that_is_as_thick_as_the_grid_changes_little_and_a_constant_nothing() -> None:
+    x = torch.full((2, 4, 40, 5), 3.0)
+    y = thick_slices(x, (1.0, 1.0, 1.0), 1, 4.0)
+    assert y.shape == x.shape
+    assert torch.allclose(y[:, :, 8:-8], x[:, :, 8:-8], atol=1e-4)
+    step = torch.zeros(1, 4, 40, 4)
+    step[:, :, 20:] = 1.0
+    soft = thick_slices(step, (1.0, 1.0, 1.0), 1, 6.0)[0, 2, :, 2]
+    edge = (soft[5:35] > 0.1) & (soft[5:35] < 0.9)
+    assert 6 <= int(edge.sum()) <= 12, "an edge is spread over a slice or two"
 
 
 def test_blur_keeps_a_constant_in_the_middle_and_each_channel_apart() -> None:

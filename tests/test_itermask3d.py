@@ -14,6 +14,7 @@ from anomri.corruptions.frequency import high_pass
 from anomri.errors import BadCall, BadInput
 from anomri.methods import itermask3d
 from anomri.methods.itermask3d import SCHEDULES, IterMask3D
+from anomri.nets.unet import StridedUNet
 from anomri.preprocess.space import box
 from anomri.train import Job, Trained, generator
 from helpers import phantom, phantoms
@@ -370,11 +371,38 @@ def test_a_share_of_masks_is_the_whole_brain(monkeypatch, share):
 
 def test_flips_and_rotations_come_as_often_as_asked(monkeypatch):
     plainly = learning(monkeypatch, rotation=0.0)["sample"](0, generator(0))["x"]
-    for name in ("flip", "rotation", "contrast"):
+    for name in ("flip", "rotation", "contrast", "thick", "moved"):
         for chance in (0.0, 0.4, 1.0):
             sample = learning(monkeypatch, **{"rotation": 0.0, name: chance})["sample"]
             changed = [not torch.equal(sample(0, generator(name, s))["x"], plainly) for s in range(40)]
             assert abs(np.mean(changed) - chance) < 0.25, (name, chance)
+
+
+def test_a_moved_brain_is_whole_and_lies_anywhere_in_its_box(monkeypatch):
+    sample = learning(monkeypatch, rotation=0.0, moved=1.0)["sample"]
+    middle = learning(monkeypatch, rotation=0.0)["sample"](0, generator(0))
+    corners = set()
+    for seed in range(40):
+        one = sample(0, generator("moved", seed))
+        assert one["x"].shape == middle["x"].shape
+        assert int(one["brain"].sum()) == int(middle["brain"].sum())
+        corners.add(tuple(int(n) for n in one["brain"][0].nonzero().amin(dim=0)))
+    low, high = box(phantom(0).brain)
+    spare = np.subtract(middle["x"].shape[1:], high - low)
+    for axis in range(3):
+        assert {corner[axis] for corner in corners} <= set(range(spare[axis] + 1))
+    assert len(corners) > 5
+
+
+def test_a_network_of_another_kind_learns_and_looks(monkeypatch):
+    method = IterMask3D(network="strided", width=2, steps=2, batch=1)
+    method.fit(phantoms(0, 1))
+    assert isinstance(method.net, StridedUNet)
+    again = method.detect(phantom(2))
+    assert again.map.shape == phantom(2).grid.shape
+    assert learning(monkeypatch, network="strided")["settings"]["network"] == "strided"
+    with pytest.raises(BadCall, match=r"unknown network 'wide'.*residual, strided"):
+        IterMask3D(network="wide")
 
 
 def test_loss_counts_the_brain_alone(monkeypatch):

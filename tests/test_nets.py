@@ -14,7 +14,7 @@ from anomri.nets import fused
 from anomri.nets.engine import ENGINES, channels_last, engine, fold, pick_engine
 from anomri.nets.fused import FusedConv, SlabConv, UpByPlaces, UpInPieces
 from anomri.nets.layers import Dropout, MeanPool3d, UpConv3d, layout
-from anomri.nets.unet import REDUCTION, ResidualUNet, ResidualUnit
+from anomri.nets.unet import REDUCTION, Places, ResidualUNet, ResidualUnit, StridedUNet
 from networks import CPU, count
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -43,6 +43,28 @@ def test_weights_are_channels_last_for_one_channel_too(channels):
 
 def test_published_number_of_parameters():
     assert count(ResidualUNet()) == 8_902_626
+
+
+def test_a_strided_network_is_twice_as_wide_for_half_as_many_parameters_and_works_on_half_the_grid():
+    net = StridedUNet(width=16)
+    assert count(net) == 4_500_841
+    assert count(net) < 0.6 * count(ResidualUNet(width=16))
+    small, grids = StridedUNet(3, 2, width=2).eval(), {}
+    for name, part in small.named_modules():
+        part.register_forward_hook(lambda part, given, y, name=name: grids.update({name: (part, y.shape)}))
+    with torch.inference_mode():
+        assert small(torch.zeros(1, 3, 32, 16, 48)).shape == (1, 2, 32, 16, 48)
+    whole = {type(part) for part, shape in grids.values() if shape[-1] == 48}
+    assert whole == {Places, nn.Sequential, StridedUNet}, "what makes the full grid is the last layer and what holds it"
+
+
+def test_eight_channels_become_the_eight_halves_of_a_voxel():
+    x = torch.arange(2 * 16 * 3 * 4 * 5, dtype=torch.float32).reshape(2, 16, 3, 4, 5)
+    y = Places()(x)
+    assert y.shape == (2, 2, 6, 8, 10)
+    for c, i, j, k in ((0, 0, 0, 0), (1, 5, 3, 8), (0, 4, 7, 9), (1, 1, 1, 1)):
+        place = 4 * (i % 2) + 2 * (j % 2) + k % 2
+        assert torch.equal(y[:, c, i, j, k], x[:, 8 * c + place, i // 2, j // 2, k // 2])
 
 
 def test_width_scales_every_level():
@@ -126,8 +148,9 @@ def test_residual_path_adds_the_pooled_input_to_the_first_channels(stride, c_in,
     assert added[:, c_in:].abs().max() == 0
 
 
-def test_engine_computes_what_the_network_does():
-    net = trained(ResidualUNet(width=4)).eval()
+@pytest.mark.parametrize("network", [ResidualUNet, StridedUNet])
+def test_engine_computes_what_the_network_does(network):
+    net = trained(network(width=4)).eval()
     x = torch.randn(2, 2, 16, 32, 48)
     with torch.inference_mode():
         slow = net(x)

@@ -561,3 +561,17 @@ def test_the_layout_is_written_once(tmp_path):
     (tmp_path / ".bidsignore").write_text("mine\n")
     results.prepare(tmp_path)
     assert (tmp_path / ".bidsignore").read_text() == "mine\n"
+
+
+def test_a_scan_that_looks_like_another_sequence_is_looked_at_and_says_so(work, monkeypatch):
+    monkeypatch.setattr(run.sequence, "other_than_said", lambda scan: {"T1w": "FLAIR"})
+    out, told = work / "new", "is called T1w and looks like FLAIR"
+    row = detect(work / "model", work / "in/a.nii.gz", out, page=case.write)
+    assert (row["status"], row["message"]) == ("done", told)
+    again = detect(work / "model", work / "in/a.nii.gz", out, page=case.write)
+    assert (again["status"], again["message"]) == ("skipped", told)
+    for drawn in (False, True):
+        if drawn:
+            run.draw(out, "sub-a", case.write, images=work)
+        assert f"This scan {told}" in (out / "sub-a.html").read_text()
+    assert files.read_table(run.write_group(out, run.gather(out)))[0]["message"] == told

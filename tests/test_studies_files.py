@@ -26,6 +26,7 @@ from anomri.study import METRICS, Entrant, Study, Table, load, summarise
 from anomri.study.changes import artefact, mask_of_mni
 from anomri.study.measures import MEASURES
 from anomri.study.papers.itermask import most_lesion
+from anomri.study.plan import named
 from conftest import grid, phantom
 
 STUDIES = Path(__file__).parent.parent / "studies"
@@ -203,7 +204,7 @@ def learned_from(one: Study, entrant: Entrant) -> tuple[set[str], set[str]]:
     if entrant.then is not None:
         with contextlib.suppress(LookupError):
             entrant.then(IterMask3D(width=2), opened)
-    return {origin.fit} - {None}, asked | ({origin.validate, entrant.calibrate} - {None})
+    return {*named(origin.fit)}, asked | {*named(origin.validate), *named(entrant.calibrate)}
 
 
 @each_file

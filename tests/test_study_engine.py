@@ -307,7 +307,7 @@ def test_another_preset_is_fitted_anew_and_takes_no_checkpoint_of_the_first(data
 def test_a_training_that_was_stopped_goes_on_in_its_folder(data, tmp_path, trainings, monkeypatch):
     places, save = {"TINY": str(data)}, Brightness.save
 
-    def stop(self, folder):
+    def stop(self, folder, half):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Brightness, "save", stop)
@@ -332,6 +332,48 @@ def test_what_weights_do_not_depend_on_is_not_trained_anew_and_is_the_entrants_o
     # What they do depend on is.
     study.run(fitted_with(arguments={"cut": 3.0, "gain": 2.0}), tmp_path, places=places, limit=1)
     assert len(trainings) == 2
+
+
+def test_an_argument_that_an_earlier_version_had_not_counts_at_its_default(data, tmp_path, trainings):
+    places = {"TINY": str(data)}
+    study.run(fitted_with(), tmp_path, places=places, limit=1)
+    path = tmp_path / "models" / "Bright" / "asked.json"
+    asked = files.read_json(path)
+    assert "cut" in asked["arguments"]
+    files.write_json(path, {**asked, "arguments": {}})
+    study.run(fitted_with(), tmp_path, places=places, limit=1)
+    assert len(trainings) == 1
+    study.run(fitted_with(arguments={"cut": 3.0}), tmp_path, places=places, limit=1)
+    assert len(trainings) == 2
+
+
+def test_several_sources_are_fitted_on_together_and_weights_can_be_kept_at_half_size(data, tmp_path, monkeypatch):
+    learned, halves = [], []
+    real, save = Brightness.learn, Brightness.save
+
+    def learn(self, healthy, validation, rng, job):
+        learned.append((healthy.ids, validation.ids))
+        return real(self, healthy, validation, rng, job)
+
+    monkeypatch.setattr(Brightness, "learn", learn)
+    monkeypatch.setattr(
+        Brightness, "save", lambda self, folder, half=False: halves.append(half) or save(self, folder, half=half)
+    )
+    sources = {"healthy": source(part=first), "test": source(part=last), "more": source(part=last)}
+
+    def both(**changes):
+        asked = replace(BRIGHT, fit=("test", "more"), validate="healthy", **changes)
+        return tiny(entrants={"Bright": asked}, cases=[PLAIN], sources=sources)
+
+    for _ in range(2):
+        study.run(both(half=True), tmp_path, places={"TINY": str(data)}, limit=1)
+    ids = tuple(f"{name}: s{n}" for name in ("test", "more") for n in (2, 3, 4))
+    assert learned == [(ids, ("s0", "s1"))]
+    assert halves == [True]
+    study.run(both(), tmp_path, places={"TINY": str(data)}, limit=1)
+    assert halves == [True, False]
+    with pytest.raises(BadCall, match=r"source in study 'tiny': 'x'"):
+        fitted_with(fit=("healthy", "x"))
 
 
 def test_a_model_of_the_first_version_is_not_fitted_again(data, tmp_path, trainings):

@@ -6,8 +6,9 @@ import hashlib
 import math
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,25 @@ class Cohort(Sequence[Scan]):
     def kept(self) -> Cohort:
         """The cohort with every scan kept in memory, preprocessed, once it was asked for."""
         return Cohort(self.entries, self.steps, keep=True)
+
+    @classmethod
+    def joined(cls, parts: Mapping[str, Cohort]) -> Cohort:
+        """All scans of several cohorts, in order; an id that several parts have becomes "name of its part: id".
+
+        Raises `BadCall` where their steps differ: join first, then `map`.
+        """
+        steps = {part.steps for part in parts.values()}
+        if len(steps) > 1:
+            raise BadCall(
+                f"cohorts {', '.join(parts)} have different steps and cannot be joined; join them first, then map"
+            )
+        times = Counter(id for part in parts.values() for id in part.ids)
+        entries: list[Entry | Scan] = []
+        for name, part in parts.items():
+            for entry in part.entries:
+                id = entry.id if times[entry.id] == 1 else f"{name}: {entry.id}"
+                entries.append(entry.with_(id=id) if isinstance(entry, Scan) else replace(entry, id=id))
+        return cls(entries, next(iter(steps), ()))
 
     def subset(self, indices: Iterable[int]) -> Cohort:
         """The scans at some indices, in that order."""

@@ -172,6 +172,11 @@ def detect(
             say(
                 f"{counts['done']} done, {counts['skipped']} skipped (done before), {counts['failed']} failed. Table: {table}"
             )
+            odd = [row["id"] for row in rows if row["status"] != "failed" and row["message"]]
+            if odd:
+                say(
+                    f"Note: {len(odd)} look like another sequence than they are called, such as '{odd[0]}'; the table says which"
+                )
             say(f"Page: {table.with_suffix('.html').resolve()}")
         _end(rows)
 
@@ -208,6 +213,8 @@ def _tell_one(row: Mapping[str, Any], out: Path, page: bool, say: Say) -> None:
     say(
         f"{row['id']}{before}: {marked}, score {row['score']:.3g} (higher is more abnormal), {row['seconds']:.0f} s. Results: {out}"
     )
+    if row["message"]:
+        say(f"Note: it {row['message']}; --sequence says what a file is")
     if page:
         say(f"Page: {(out / (row['label'] + '.html')).resolve()}")
 

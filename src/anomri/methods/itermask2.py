@@ -241,7 +241,7 @@ class IterMask2(Method):
         while self.explore and mask.any() and rounds < ROUNDS:
             rounds, tau = rounds + 1, tau * RAISE
             order[mask] = rounds + 1
-            mask = mask & (look.error(mask, "explore", rounds) > tau)
+            mask = mask & (look.error(mask, "explore", rounds, only=mask.flatten(1).any(dim=1)) > tau)
         trace = Trace(look.whole(order[:, None])[0].astype(np.uint8), curve, facts)
         ml = float(found.sum()) * scan.voxel_ml
         return Finding(map, mask=found, scores={"volume_ml": ml}, healthy=healthy, trace=trace)

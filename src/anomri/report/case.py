@@ -226,6 +226,7 @@ def _text(detection: Detection, view: _View) -> str:
         scores=scores,
         mask_ml=None if detection.mask is None else number(view.facts["mask"]["ml"]),
         empty=empty,
+        called=detection.facts.get("called", ""),
         healthy=data["healthy"],
         supervised=bool(detection.facts.get("supervised")),
         stop=(trace or {"stops": {}})["stops"].get("mask"),

@@ -22,6 +22,7 @@ from anomri import files, preprocess
 from anomri.cohort import Cohort, Entry, Step
 from anomri.errors import AnomriError, BadCall, BadInput
 from anomri.method import Method, versions
+from anomri.preprocess import sequence
 from anomri.run.flow import Flow
 from anomri.run.results import Place, Sizes, prepare, read, write, write_prepared
 from anomri.scan import Detection, Scan
@@ -77,7 +78,8 @@ def detect(
     progress : called in this thread with each scan's row as it ends
     shard : (i, n), from 1: only every n-th scan, beginning with the i-th
 
-    Returns a row per scan of this shard, in order: status is done, skipped or failed, with the reason in `message`.
+    Returns a row per scan of this shard, in order: status is done, skipped or failed, with the reason in `message`, which also
+    says where a scan looks like another sequence than it is called.
     """
     out, flow = Path(out), Flow(jobs)
     pipeline = tuple(method.pipeline() if steps is None else steps)
@@ -106,12 +108,14 @@ def detect(
                 return method.detect(scan, seed=seed)
 
         found = flow.compute(detected)
+        odd = sequence.told(sequence.other_than_said(scan))
         more = {
             "preprocessing": described,
             "seconds": seconds,
             "device": str(device),
             "precision": str(dtype)[6:],
             "engine": engine,
+            **({"called": odd} if odd else {}),
         }
         facts = {**found.facts, **more}
         found = Detection(scan, found.map, found.scores, found.mask, found.healthy, found.trace, facts)
@@ -124,7 +128,8 @@ def detect(
                 page(found, out / place.page)
                 written[place.page] = (out / place.page).stat().st_size
         trace = found.trace and {"tau": found.trace.tau, "facts": found.trace.facts}
-        return _summary(found, sum(seconds.values())), {"scores": found.scores, "facts": facts, "trace": trace}
+        row = {**_summary(found, sum(seconds.values())), "message": odd}
+        return row, {"scores": found.scores, "facts": facts, "trace": trace}
 
     run = _Run(cohort, out, about, look, flow, overwrite, needs_page=page is not None)
     return run.rows(shard, progress)
@@ -224,7 +229,7 @@ class _Run:
             if old is not None and (place.page in old["outputs"] or not self.needs_page):
                 return {**old["row"], "status": "skipped"}
             cells, more = self.work(lambda: self.cohort[k], place, written)
-            row |= {"status": "done", **cells, "message": ""}
+            row |= {"status": "done", "message": "", **cells}
             files.write_json(log, {"row": row, "configuration": key, "inputs": read, "outputs": written, **more})
         except AnomriError as error:
             _fail(row, str(error), None, entry, self.out, place, written)

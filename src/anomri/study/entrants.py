@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from anomri.errors import AnomriError, BadInput, unknown
 from anomri.method import Method, versions
 from anomri.run import hashed, weights_hash
 from anomri.study.kept import slug
-from anomri.study.plan import Entrant, Study
+from anomri.study.plan import Entrant, Study, named
 from anomri.train import Job
 
 
@@ -61,8 +61,10 @@ def make_ready(
     learned = study.entrants[origin]
     try:
 
-        def opened(source: str) -> Cohort:
-            return study.sources[source].open(places).map(*method.pipeline())
+        def opened(source: str | Sequence[str]) -> Cohort:
+            parts = {name: study.sources[name].open(places) for name in named(source)}
+            whole = Cohort.joined(parts) if len(parts) > 1 else next(iter(parts.values()))
+            return whole.map(*method.pipeline())
 
         if chosen is not None:
             method = methods.load(chosen)
@@ -102,7 +104,7 @@ def _fitted(
     name: str,
     entrant: Entrant,
     method: Method,
-    opened: Callable[[str], Cohort],
+    opened: Callable[[str | Sequence[str]], Cohort],
     out: Path,
     seed: int,
     device: str,
@@ -119,20 +121,21 @@ def _fitted(
     asked = files.plain({
         "arguments": method.learning,
         "pipeline": method.preset, "preset": method.preset_arguments, "seed": seed, "healthy": healthy.digest(),
-        "validation": validation.digest() if validation else None,
+        "validation": validation.digest() if validation else None, **({"half": True} if entrant.half else {}),
     })  # fmt: skip
     if (folder / "asked.json").is_file() and _told(folder / "asked.json", method) == asked:
         kept = methods.load(folder)
         for argument, value in free.items():
             setattr(kept, argument, value)
         return kept
-    say(f"Fitting {name} on {len(healthy)} scans of {entrant.fit}; a run that is stopped goes on")
+    say(f"Fitting {name} on {len(healthy)} scans of {' and '.join(named(entrant.fit))}; a run that is stopped goes on")
     # A checkpoint does not say how its scans were preprocessed.
     training = folder / f"training-{hashed(asked)[:12]}"
     method.fit(healthy, validation=validation, seed=seed, job=Job(training, device=device))
-    method.save(folder)
+    method.save(folder, half=entrant.half)
     files.write_json(folder / "asked.json", asked)
-    return method
+    # Rounded weights look as they will ever after.
+    return methods.load(folder) if entrant.half else method
 
 
 def _told(path: Path, method: Method) -> dict[str, Any]:

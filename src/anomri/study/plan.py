@@ -91,10 +91,11 @@ class Entrant:
     model : a shipped model or a model folder; None where it is fitted
     shares : name of the entrant whose weights it takes; then that one's `method`, `arguments`, `model`, `fit`, `validate`, `preset` and
         `pipeline` are what is loaded or fitted, once for both
-    fit, validate : names of sources to fit and to pick the best weights on
+    fit, validate : names of sources to fit and to pick the best weights on; of several, all scans together
     preset : arguments of its preprocessing, where it is fitted
     pipeline : name of the preset of its preprocessing, where it is fitted; "none" for scans that are preprocessed already. A model that
         is given brings its own
+    half : keep its weights as bfloat16, half the size, as those of the package are
     calibrate : name of a source of healthy scans that sets its threshold and places its scores; never test scans
     set : attributes that are set on the loaded method, such as `gamma_mask`
     then : what is done with the method before it looks, with a function that opens the study's sources, preprocessed
@@ -105,10 +106,11 @@ class Entrant:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
     shares: str | None = None
-    fit: str | None = None
-    validate: str | None = None
+    fit: str | Sequence[str] | None = None
+    validate: str | Sequence[str] | None = None
     preset: Mapping[str, Any] = field(default_factory=dict)
     pipeline: str = "itermask3d"
+    half: bool = False
     calibrate: str | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
     then: Callable[[Method, Callable[[str], Cohort]], Any] | None = None
@@ -177,6 +179,11 @@ class Table:
     note: str = ""
 
 
+def named(sources: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names of sources, none, one or several."""
+    return (sources,) if isinstance(sources, str) else tuple(sources or ())
+
+
 PlotKind = Literal["box", "roc", "pr", "curve", "scatter", "forest"]
 
 
@@ -240,7 +247,7 @@ class Study:
             ("source", [c.source for c in self.cases], self.sources),
             (
                 "source",
-                [s for e in self.entrants.values() for s in (e.fit, e.validate, e.calibrate) if s],
+                [s for e in self.entrants.values() for part in (e.fit, e.validate, e.calibrate) for s in named(part)],
                 self.sources,
             ),
             ("case", [n for c in self.cases for n in (c.against, c.threshold_from) if n], cases),

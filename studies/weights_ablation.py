@@ -1,0 +1,170 @@
+"""What weights for a stranger's scan should learn from, and how: short trainings that differ in one thing each.
+
+Data
+    $HEALTHY_T1     OpenNeuro ds002748 (58 skull-stripped T1w; CC0), BIDS: https://openneuro.org/datasets/ds002748
+    $VARIED         phantoms of all ages and scanners, painted from the label maps that SynthSeg publishes
+                    (https://github.com/BBillot/SynthSeg, data/training_label_maps), about an hour of one core:
+                    anomri phantom --n 200 --sequence T1w,T2w,FLAIR --spacing 2 --label-maps training_label_maps/ --varied \\
+                        --seed 20261121 --out varied/
+
+Split
+    Real scans as in studies/controlled.py: 34 to fit; of the 12 that are not tested on, 6 to pick the best step on and 6 to look at.
+    The last 12 are not looked at here. Phantoms by their label map, of which there are 20, used in turn: 17 to fit, the 18th to pick the best step on, the last two stand for
+    other scanners.
+
+Budget
+    Each arm has about eight minutes of one core: 1,200 steps of the strided network, 560 of the paper's.
+
+Command (two cores: an hour; a run that is stopped goes on)
+    anomri study run studies/weights_ablation.py --data HEALTHY_T1=ds002748/ --data VARIED=varied/ --out weights_ablation/ --jobs 2
+
+Expected
+    docs/results.md has the numbers of our run. Lesions are pasted; nothing is chosen on real ones.
+"""
+
+from anomri.cohort import Cohort
+from anomri.study import Case, Entrant, Plot, Source, Study, Table
+from anomri.study.changes import lesion
+
+SEQUENCES = ("T1w", "T2w", "FLAIR")
+REAL = {
+    "title": "OpenNeuro ds002748",
+    "variable": "HEALTHY_T1",
+    "offered": "https://openneuro.org/datasets/ds002748 (CC0)",
+    "layout": "BIDS: sub-01/anat/sub-01_T1w.nii.gz",
+}
+VARIED = {
+    "title": "Phantoms of all ages and scanners",
+    "variable": "VARIED",
+    "offered": "made by 'anomri phantom --varied', as this study's docstring says",
+    "layout": "BIDS: sub-001/anat/sub-001_T1w.nii.gz, _T2w, _FLAIR",
+}
+MAPS, FIT_MAPS, VALIDATE_MAPS = 20, 17, 18
+
+
+def split(index: int):
+    """One part of the fixed split of real scans."""
+
+    def take(cohort: Cohort) -> Cohort:
+        return cohort.split(34, 6, 6, 12, seed=20261120)[index]
+
+    return take
+
+
+def painted_from(first: int, after: int):
+    """The phantoms of some label maps, counted from 0."""
+
+    def take(cohort: Cohort) -> Cohort:
+        number = [(int(id.removeprefix("sub-")) - 1) % MAPS for id in cohort.ids]
+        return cohort.subset([i for i, n in enumerate(number) if first <= n < after])
+
+    return take
+
+
+SOURCES = {
+    "real": Source(**REAL, part=split(0)),
+    "real, validate": Source(**REAL, part=split(1)),
+    "real, other": Source(**REAL, part=split(2)),
+}
+for name in SEQUENCES:
+    SOURCES |= {
+        f"{name}": Source(**VARIED, sequence=name, part=painted_from(0, FIT_MAPS)),
+        f"{name}, validate": Source(**VARIED, sequence=name, part=painted_from(FIT_MAPS, VALIDATE_MAPS)),
+        f"{name}, other": Source(**VARIED, sequence=name, part=painted_from(VALIDATE_MAPS, MAPS)),
+    }
+
+STRIDED = {"network": "strided", "width": 16, "dropout": 0.0, "steps": 1200, "final": 0.02}
+SHOWN = {"flip": 0.5, "rotation": 0.3, "whole_brain": 0.2, "contrast": 0.5, "thick": 0.3, "moved": 1.0}
+BOTH = ("real", "T1w")
+
+
+def arm(fit=BOTH, validate=("real, validate", "T1w, validate"), **changed) -> Entrant:
+    """An entrant that is fitted here."""
+    return Entrant("itermask3d", {**STRIDED, **SHOWN, **changed}, fit=fit, validate=validate, preset={"spacing": 2.0})
+
+
+ARMS = {
+    "Base": arm(),
+    "The paper's network": arm(network="residual", width=8, steps=560),
+    "Real scans alone": arm(fit="real"),
+    "Phantoms alone": arm(fit="T1w"),
+    "Nothing randomised": arm(contrast=0.0, thick=0.0, moved=0.0),
+    "Always in the middle": arm(moved=0.0),
+    "No whole-brain masks": arm(whole_brain=0.0),
+    "Half whole-brain masks": arm(whole_brain=0.5),
+}
+SHARED = {
+    "All sequences in one": arm(
+        fit=(*BOTH, "T2w", "FLAIR"), validate=("real, validate", *(f"{name}, validate" for name in SEQUENCES))
+    ),
+    "T2w alone": arm(fit="T2w", validate="T2w, validate"),
+    "FLAIR alone": arm(fit="FLAIR", validate="FLAIR, validate"),
+}
+LOOK_AT = {"real, other": "Real T1w", **{f"{name}, other": f"Other scanners, {name}" for name in SEQUENCES}}
+
+
+def lookers(source: str) -> tuple[str, ...]:
+    """Who looks at the scans of a source: arms of their sequence, and the one of all."""
+    name = source.partition(",")[0]
+    return ("All sequences in one", *(ARMS if name in ("real", "T1w") else (f"{name} alone",)))
+
+
+CASES = [
+    case
+    for source, title in LOOK_AT.items()
+    for case in (
+        Case(f"{title}, untouched", source, anomalous=False, only=lookers(source), facts={"scans": title}),
+        *(
+            Case(
+                f"{title}, {contrast}",
+                source,
+                lesion(kind="stroke", contrast=contrast, ml=10.0),
+                against=f"{title}, untouched",
+                only=lookers(source),
+                facts={"scans": title, "contrast": contrast},
+            )
+            for contrast in ("hyper", "hypo")
+        ),
+    )
+]
+ILL = [case.name for case in CASES if case.anomalous]
+T1 = [name for name in ILL if "T1w" in name]
+
+STUDY = Study(
+    name="weights_ablation",
+    title="What weights for a stranger's scan should learn from",
+    paper="Ours",
+    entrants={**ARMS, **SHARED},
+    sources=SOURCES,
+    cases=CASES,
+    measures=("overlap", "voxel", "oracle"),
+    seed=20261121,
+    tables=[
+        Table(
+            "arms",
+            "Lesions of 10 ml, T1w",
+            ("dice", "dice_best_scan_oracle", "voxel_auroc", "mask_ml"),
+            cases=T1,
+            entrants=(*ARMS, "All sequences in one"),
+            reference="Base",
+            note="Dice of the own mask is label-free. The oracle's thresholds were found with the very labels: upper bounds.",
+        ),
+        Table(
+            "untouched",
+            "Scans that nothing was done to: what is marked falsely",
+            ("mask_ml", "volume_ml", "mean_error"),
+            cases=[case.name for case in CASES if not case.anomalous],
+        ),
+        Table(
+            "sequences",
+            "One network for each sequence, or one for all",
+            ("dice", "dice_best_scan_oracle", "mask_ml"),
+            cases=ILL,
+            entrants=("Base", *SHARED),
+        ),
+    ],
+    plots=[
+        Plot("dice", "Dice of the own mask", "forest", y="dice", cases=T1, entrants=(*ARMS, "All sequences in one")),
+        Plot("oracle", "[DICE]", "forest", y="dice_best_scan_oracle", cases=T1, entrants=(*ARMS, "All sequences in one")),
+    ],
+)  # fmt: skip
