@@ -642,6 +642,63 @@ def test_percentile_scales_and_cuts() -> None:
     assert (done.image[0][~scan.brain] == 0).all()
 
 
+ONTO = (-2.0, -1.5, -1.0, -0.5, -0.2, 0.0, 0.4, 0.8, 1.1, 1.4, 2.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_landmarks_are_moved_onto_the_given_values_and_back(seed: int) -> None:
+    on = grid()
+    rng = np.random.default_rng(seed)
+    image = np.stack([np.exp(rng.standard_normal(on.shape)), 5 * rng.standard_normal(on.shape)]).astype(np.float32)
+    scan = raw(on).with_(image=image, sequences=("T1w", "FLAIR"))
+    before = scan.image.copy()
+    moved = intensity.landmarks(scan, ONTO)
+    for channel in (0, 1):
+        values = moved.image[channel][scan.brain]
+        np.testing.assert_allclose(np.percentile(values, intensity.LANDMARKS), ONTO, atol=0.02)
+        order = np.argsort(scan.image[channel][scan.brain])
+        assert (np.diff(values[order]) >= 0).all()
+        back = space.to_native(moved, moved.image[channel], "image", channel)
+        np.testing.assert_allclose(back[scan.brain], before[channel][scan.brain], atol=1e-3, rtol=1e-3)
+    assert not moved.image[:, ~scan.brain].any()
+    again = intensity.landmarks(moved, ONTO)
+    np.testing.assert_allclose(again.image, moved.image, atol=0.05)
+    np.testing.assert_allclose(intensity.landmarks_of([moved, moved]), ONTO, atol=0.02)
+
+
+def test_landmarks_undo_another_curve_and_keep_what_is_far_out_far_out() -> None:
+    scan = raw(grid())
+    rng = np.random.default_rng(4)
+    image = np.where(scan.brain, 3 + rng.standard_normal(scan.brain.shape).clip(-2.5, 2.5), 0).astype(np.float32)
+    spot = np.zeros_like(scan.brain)
+    spot[tuple(np.argwhere(scan.brain)[: scan.brain.sum() // 300].T)] = True
+    image[spot] += 6
+    plain, curved = (
+        scan.with_(image=x[None].astype(np.float32)) for x in (image, np.where(scan.brain, image, 0) ** 0.7)
+    )
+    a, b = (intensity.landmarks(one, ONTO).image[0] for one in (plain, curved))
+    inside = scan.brain & ~spot
+    assert np.abs(a - b)[inside].mean() < 0.03
+    for one in (a, b):
+        assert one[spot].min() > ONTO[-1] + 1
+
+
+def test_landmarks_that_cannot_be() -> None:
+    scan = raw(grid())
+    for onto in (ONTO[:-1], ONTO[::-1], (0.0,) * 11):
+        with pytest.raises(BadCall, match=r"landmarks: 1[01] values, needs 11 that rise; 'landmarks_of' finds them"):
+            intensity.landmarks(scan, onto)
+    flat = scan.with_(image=np.where(scan.image > np.median(scan.image[0][scan.brain]), 2.0, 1.0).astype(np.float32))
+    with pytest.raises(BadInput, match=r"two of the percentiles 1, 10, .* of T1w inside the brain are the same"):
+        intensity.landmarks(flat, ONTO)
+
+
+def test_a_preset_with_landmarks_ends_on_them() -> None:
+    scan = preprocess.run(preprocess.preset("itermask3d", spacing=6.0, landmarks=list(ONTO)), raw(grid()))
+    np.testing.assert_allclose(np.percentile(scan.image[0][scan.brain], intensity.LANDMARKS), ONTO, atol=0.05)
+    assert "landmarks" in preprocess.describe(preprocess.preset("itermask3d", landmarks=ONTO))[-1]
+
+
 def test_n4_takes_a_smooth_field_away_and_its_record_gives_it_back() -> None:
     scan = phantom(grid("RAS"))
     points = world(scan.grid)

@@ -77,7 +77,33 @@ class Divided:
     by: Array
 
 
-Change = Moved | Scaled | Divided
+@dataclass(frozen=True, eq=False)
+class Curved:
+    """Intensities inside the brain went along a rising line of straight pieces, per channel: from `before` to `after`, both rising.
+
+    Beyond the first and the last knot it goes on at the slope `beyond`.
+    """
+
+    before: tuple[tuple[float, ...], ...]
+    after: tuple[tuple[float, ...], ...]
+    beyond: tuple[float, ...]
+
+    def __call__(self, x: NDArray[Any], channel: int) -> Array:
+        """Intensities along the line."""
+        return _along(x, self.before[channel], self.after[channel], self.beyond[channel])
+
+    def back(self, y: NDArray[Any], channel: int) -> Array:
+        """What they were before."""
+        return _along(y, self.after[channel], self.before[channel], 1 / self.beyond[channel])
+
+
+def _along(x: NDArray[Any], start: tuple[float, ...], end: tuple[float, ...], slope: float) -> Array:
+    within = np.interp(x, start, end)
+    out = within + slope * (np.minimum(x - start[0], 0) + np.maximum(x - start[-1], 0))
+    return np.asarray(out, dtype=np.float32)
+
+
+Change = Moved | Scaled | Divided | Curved
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from anomri.errors import BadCall, BadInput
-from anomri.scan import Divided, Scaled, Scan
+from anomri.scan import Curved, Divided, Scaled, Scan
 
+LANDMARKS = (1.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.0)
+"""Percentiles of the brain that stand for its histogram."""
 LOG_FIELD = float(np.log(100.0))
 """No bias field changes intensities by more than this, as a logarithm."""
 
@@ -66,6 +69,42 @@ def percentile(scan: Scan, q: float = 99.0, low: float = 0.0, high: float = 1.0)
         gains.append(top / (high - low))
     offsets = tuple(-low * gain + 0.0 for gain in gains)
     return scan.with_(image=image, history=(*scan.history, Scaled(tuple(gains), offsets)))
+
+
+def landmarks(scan: Scan, onto: Sequence[float]) -> Scan:
+    """The scan with the percentiles `LANDMARKS` of each channel's brain moved onto given values, straight in between.
+
+    Beyond them it goes on at the slope between the second and the last but one: what is far out, such as a lesion, stays far out.
+
+    Parameters
+    ----------
+    onto : rising, one for each of `LANDMARKS`; `landmarks_of` finds them on healthy scans
+
+    Raises `BadCall` where they do not rise or are too few, `BadInput` where two percentiles of the scan are the same. Source: Nyul and
+    Udupa, On standardizing the MR image intensity scale (1999); the slope beyond is ours.
+    """
+    after = tuple(float(value) for value in onto)
+    if len(after) != len(LANDMARKS) or not all(a < b for a, b in pairwise(after)):
+        raise BadCall(
+            f"landmarks: {len(after)} values, needs {len(LANDMARKS)} that rise; 'landmarks_of' finds them on healthy scans"
+        )
+    before = [tuple(float(value) for value in np.percentile(values, LANDMARKS)) for values in _inside(scan)]
+    for channel, knots in enumerate(before):
+        if not all(a < b for a, b in pairwise(knots)):
+            raise BadInput(
+                f"scan '{scan.id}': two of the percentiles {', '.join(f'{q:g}' for q in LANDMARKS)} of {scan.sequences[channel]} inside "
+                "the brain are the same; check the image and the brain mask"
+            )
+    slopes = tuple((after[-2] - after[1]) / (knots[-2] - knots[1]) for knots in before)
+    curve = Curved(tuple(before), (after,) * len(before), slopes)
+    moved = np.stack([np.where(scan.brain, curve(x, channel), np.float32(0)) for channel, x in enumerate(scan.image)])
+    return scan.with_(image=moved, history=(*scan.history, curve))
+
+
+def landmarks_of(scans: Iterable[Scan], channel: int = 0) -> list[float]:
+    """Means over healthy scans, z-scored, of the percentiles `LANDMARKS` of a channel's brain; for `landmarks`."""
+    found = [np.percentile(scan.image[channel][scan.brain], LANDMARKS) for scan in scans]
+    return [round(float(value), 4) for value in np.mean(found, axis=0)]
 
 
 def _inside(scan: Scan) -> Iterator[NDArray[np.float64]]:

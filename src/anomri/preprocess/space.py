@@ -21,7 +21,7 @@ from torch import Tensor
 from anomri import files
 from anomri.errors import BadCall, BadInput, unknown
 from anomri.preprocess.brain import stripped_mask
-from anomri.scan import Array, Grid, Mask, Matrix, Moved, Scaled, Scan
+from anomri.scan import Array, Curved, Grid, Mask, Matrix, Moved, Scaled, Scan
 
 Kind = Literal["map", "mask", "label", "image"]
 REGISTER_MM = 2.0
@@ -438,6 +438,8 @@ def to_native(scan: Scan, volume: NDArray[Any], kind: Kind, channel: int = 0) ->
             if isinstance(change, Scaled):
                 scaled = out * np.float32(change.gain[channel]) + np.float32(change.offset[channel])
                 out = np.where(brain, scaled, np.float32(0))
+            elif isinstance(change, Curved):
+                out = np.where(brain, change.back(out, channel), np.float32(0))
             else:
                 out = out * change.by[channel]
     settle()
