@@ -95,7 +95,7 @@ SLOW = {
     "IterMask2, +thres": variant("IterMask2", calibrate=None, adaptive=True),
     "IterMask2, explored": variant("IterMask2", calibrate=None, explore=True),
 }
-"""A hundred passes a scan: they look at lesions only."""
+"""Up to a hundred passes a scan: of what is changed, they look at lesions of 10 ml only."""
 VARIANTS = {
     **SLOW,
     "IterMask2, -spat": variant("IterMask2", refine=False),
