@@ -415,6 +415,18 @@ def test_detect_in_words_in_json_and_in_silence(ask, tmp_path):
     assert line["status"] == "done"
 
 
+def test_a_wrong_sequence_is_remarked_on_for_one_scan_and_counted_for_many(ask, tmp_path, monkeypatch):
+    from anomri.preprocess import sequence
+
+    monkeypatch.setattr(sequence, "other_than_said", lambda scan: {"T1w": "FLAIR"} if scan.id != "b" else {})
+    _, _, err = ask("detect", "good.nii.gz", "--model", "model", "--out", "r")
+    assert err[1] == "Note: it is called T1w and looks like FLAIR; --sequence says what a file is"
+    for name in ("a", "b"):
+        shutil.copy("good.nii.gz", f"{name}.nii.gz")
+    _, _, err = ask("detect", "a.nii.gz", "b.nii.gz", "good.nii.gz", "--model", "model", "--out", "r")
+    assert err[1] == "Note: 2 look like another sequence than they are called, such as 'a'; the table says which"
+
+
 def test_another_sequence_is_remarked_on(ask, tmp_path):
     shutil.copy("good.nii.gz", "a_flair.nii.gz")
     code, _, err = ask("detect", "a_flair.nii.gz", "--model", "model", "--out", "r")
