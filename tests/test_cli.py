@@ -427,6 +427,37 @@ def test_a_wrong_sequence_is_remarked_on_for_one_scan_and_counted_for_many(ask, 
     assert err[1] == "Note: 2 look like another sequence than they are called, such as 'a'; the table says which"
 
 
+def test_each_sequence_is_looked_at_by_the_package_s_model_for_it(ask, tmp_path, monkeypatch):
+    shutil.copytree("model", "flair")
+    about = json.loads(Path("flair/model.json").read_text())
+    about["data"]["sequences"] = ["FLAIR"]
+    about["arguments"]["gamma_score"] = 0.02
+    Path("flair/model.json").write_text(json.dumps(about))
+    monkeypatch.setattr(methods, "DEFAULTS", {("T1w",): "model", ("FLAIR",): "flair"})
+    for name in ("a_T1w", "b_FLAIR", "c", "d_T2w"):
+        shutil.copy("good.nii.gz", f"{name}.nii.gz")
+    code, out, err = ask("detect", "a_T1w.nii.gz", "b_FLAIR.nii.gz", "c.nii.gz", "d_T2w.nii.gz", "--out", "r", "--json")
+    assert code == 0
+    assert [row["id"] for row in json.loads(out)["scans"]] == ["a", "b", "c", "d"]
+    used = {id: json.loads((tmp_path / f"r/logs/sub-{id}.json").read_text())["facts"]["arguments"] for id in "abcd"}
+    assert {id: used[id]["gamma_score"] for id in "abcd"} == {"a": 0.1, "b": 0.02, "c": 0.1, "d": 0.1}
+    # For what the package has no weights for, those of T1w look, and it is said.
+    assert [line for line in err if "has learned" in line] == [
+        "Note: the model has learned T1w, 'd' is T2w (--sequence says what a file is)"
+    ]
+    for i in (1, 2):
+        ask("detect", "a_T1w.nii.gz", "b_FLAIR.nii.gz", "c.nii.gz", "--out", "s", "-q", "--shard", f"{i}/2")
+        assert len(list((tmp_path / "s/logs").glob("*.json"))) == (2 if i == 1 else 3)
+    ask("detect", "b_FLAIR.nii.gz", "--model", "model", "--out", "t", "-q")
+    assert json.loads((tmp_path / "t/logs/sub-b.json").read_text())["facts"]["arguments"]["gamma_score"] == 0.1
+
+
+def test_the_package_s_models_have_learned_what_they_are_taken_for():
+    for sequences, name in methods.DEFAULTS.items():
+        assert tuple(load(name).data["sequences"]) == sequences
+    assert methods.default_for(["T1w"]) == methods.default_for(["DWI"]) == methods.DEFAULTS[("T1w",)]
+
+
 def test_another_sequence_is_remarked_on(ask, tmp_path):
     shutil.copy("good.nii.gz", "a_flair.nii.gz")
     code, _, err = ask("detect", "a_flair.nii.gz", "--model", "model", "--out", "r")
@@ -664,7 +695,7 @@ def test_demo(ask, home, tmp_path, monkeypatch):
     from conftest import phantom as made
 
     on = grid()
-    monkeypatch.setattr(looking, "DEFAULT_MODEL", "model")
+    monkeypatch.setattr(methods, "DEFAULTS", {("T1w",): "model"})
     monkeypatch.setattr(phantom, "template_with_lesion", lambda seed: made(on, lesion=lesion_at(world(on))))
     code, out, err = ask("demo")
     assert (code, out) == (0, "")

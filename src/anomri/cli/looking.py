@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from anomri.cohort import Cohort
     from anomri.method import Method
 
-DEFAULT_MODEL = "itermask3d-t1w-2mm"
-
 ScanArgument = Annotated[
     list[Path] | None,
     typer.Argument(metavar="[SCAN]...", help="A scan (.nii or .nii.gz), or several.", show_default=False),
@@ -60,14 +58,15 @@ def detect(
         Path, option("--out", "-o", metavar="FOLDER", help="Folder for the results, as BIDS derivatives.")
     ] = Path("results"),
     model: Annotated[
-        str,
+        str | None,
         option(
             "--model",
             "-m",
             metavar="MODEL",
-            help="A folder that 'anomri fit' wrote, or a model of the package ('anomri methods' lists them).",
+            show_default=False,
+            help="A folder that 'anomri fit' wrote, or a model of the package ('anomri methods' lists them). Default: the package's for the scan's sequence.",
         ),
-    ] = DEFAULT_MODEL,
+    ] = None,
     page: Annotated[bool, option("--page/--no-page", help="Write an HTML page for each scan.")] = True,
     cohort: CohortOption = None,
     dataset: DatasetOption = None,
@@ -142,12 +141,17 @@ def detect(
     with remarks(quiet) as say:
         part = shard_of(shard)
         scans = scans_of(scan, image, cohort, sequence, brain, id, where, dataset)
-        method = load(model)
-        method.device, method.precision, method.engine = device, precision, engine
-        _schedule(method, schedule)
-        pipeline = pipeline_of(method, strip, n4=n4, **registration_of(register, template, register_by))
-        _tell_odd(method, scans, say)
-        with progress(quiet, "Looking", len(range(part[0] - 1, len(scans), max(part[1], 1)))) as told:
+        run.places(scans)
+        mine = run.sharded(len(scans), part)
+        looks = []
+        for name, indices in _by_model(model, scans, mine).items():
+            method = load(name)
+            method.device, method.precision, method.engine = device, precision, engine
+            _schedule(method, schedule)
+            pipeline = pipeline_of(method, strip, n4=n4, **registration_of(register, template, register_by))
+            _tell_odd(method, scans.subset(indices), say)
+            looks.append((method, pipeline, indices))
+        with progress(quiet, "Looking", len(mine)) as told:
             done = 0
 
             def step(row: Mapping[str, Any]) -> None:
@@ -156,10 +160,14 @@ def detect(
                 tell_failed(row)
                 told(done, str(row["id"]))
 
-            rows = run.detect(
-                method, scans, out, steps=pipeline, seed=seed, jobs=jobs, overwrite=overwrite,
-                page=case.write if page else None, progress=step, shard=part,
-            )  # fmt: skip
+            at: dict[int, Mapping[str, Any]] = {}
+            for method, pipeline, indices in looks:
+                found = run.detect(
+                    method, scans.subset(indices), out, steps=pipeline, seed=seed, jobs=jobs, overwrite=overwrite,
+                    page=case.write if page else None, progress=step,
+                )  # fmt: skip
+                at |= dict(zip(indices, found, strict=True))
+            rows = [at[index] for index in mine]
         everything = run.gather(out)
         table = run.write_group(out, everything)
         cohort_page.write(everything, table.with_suffix(".html"))
@@ -179,6 +187,19 @@ def detect(
                 )
             say(f"Page: {table.with_suffix('.html').resolve()}")
         _end(rows)
+
+
+def _by_model(model: str | None, scans: Cohort, mine: Sequence[int]) -> dict[str, list[int]]:
+    """Which scans each model looks at: the given one at all, else the package's own for each sequence."""
+    from anomri.cohort import Entry
+    from anomri.methods import default_for
+
+    found: dict[str, list[int]] = {}
+    for index in mine:
+        entry = scans.entries[index]
+        shown = entry.images if isinstance(entry, Entry) else entry.sequences
+        found.setdefault(model or default_for([*shown]), []).append(index)
+    return found
 
 
 def _schedule(method: Method, name: str | None) -> None:
@@ -219,7 +240,7 @@ def _tell_one(row: Mapping[str, Any], out: Path, page: bool, say: Say) -> None:
         say(f"Page: {(out / (row['label'] + '.html')).resolve()}")
 
 
-def _end(rows: list[dict[str, Any]]) -> None:
+def _end(rows: Sequence[Mapping[str, Any]]) -> None:
     if any(row["status"] == "failed" for row in rows):
         raise typer.Exit(SOME_FAILED)
 
@@ -272,12 +293,12 @@ def demo(
     from anomri import files, run
     from anomri.cohort import Cohort, Entry
     from anomri.cohorts import phantom
-    from anomri.methods import load
+    from anomri.methods import default_for, load
     from anomri.metrics.voxel import dice
     from anomri.report import case
 
     with remarks(quiet) as say:
-        method = load(DEFAULT_MODEL)
+        method = load(default_for(["T1w"]))
         method.device = device
         method.runtime()
         say(

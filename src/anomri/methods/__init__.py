@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from anomri.methods.threshold import Threshold
 from anomri.methods.vae import VAE
 
 METHODS: list[type[Method]] = [IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, Threshold, CovarianceModel]
+
+DEFAULTS: dict[tuple[str, ...], str] = {("T1w",): "itermask3d-t1w-2mm"}
+"""The shipped model of scans of each sequence."""
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """Model folders that the package ships."""
@@ -78,6 +82,11 @@ def load(folder: str | Path) -> Method:
         return make(about["method"], **about["arguments"]).take(place, about)
     except BadCall as error:
         raise BadInput(f"'{place / 'model.json'}': {error}") from error
+
+
+def default_for(sequences: Sequence[str]) -> str:
+    """Name of the shipped model that has learned these sequences; that of T1w where none has."""
+    return DEFAULTS.get(tuple(sequences), DEFAULTS[("T1w",)])
 
 
 def shipped() -> list[str]:

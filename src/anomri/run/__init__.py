@@ -35,6 +35,7 @@ __all__ = [
     "gather",
     "hashed",
     "inputs",
+    "places",
     "prepare_scans",
     "public",
     "read",
@@ -192,17 +193,8 @@ class _Run:
     needs_page: bool = False
 
     def rows(self, shard: tuple[int, int], progress: Callable[[Row], None] | None) -> list[Row]:
-        """Does a shard's scans; their rows, in the cohort's order. Raises `BadCall` where two would be written as one."""
-        mine = sharded(len(self.cohort), shard)
-        places = [Place.of(id) for id in self.cohort.ids]
-        first: dict[str, str] = {}
-        for id, place in zip(self.cohort.ids, places, strict=True):
-            # Some file systems do not tell capitals.
-            other = first.setdefault(place.label.lower(), id)
-            if other != id:
-                raise BadCall(
-                    f"scans '{other}' and '{id}' would both be written as '{place.label}'; rename one (only letters and digits count)"
-                )
+        """Does a shard's scans; their rows, in the cohort's order. Raises as `places` does."""
+        mine, where = sharded(len(self.cohort), shard), places(self.cohort)
         steps = preprocess.describe(self.cohort.steps)
         about = {**self.about, "steps": steps, "version": versions()["anomri"]}
         prepare(self.out)
@@ -213,7 +205,7 @@ class _Run:
             if progress:
                 progress(made[1])
 
-        self.flow.run(mine, lambda k: [(k, self._one(k, places[k], about))], told, ahead=True)
+        self.flow.run(mine, lambda k: [(k, self._one(k, where[k], about))], told, ahead=True)
         return [rows[k] for k in mine]
 
     def _one(self, k: int, place: Place, about: Mapping[str, Any]) -> Row:
@@ -238,6 +230,20 @@ class _Run:
             text = f"unexpected {type(error).__name__}: {said} (details in {place.log}; please report it)"
             _fail(row, text, traceback.format_exc(), entry, self.out, place, written)
         return row
+
+
+def places(cohort: Cohort) -> list[Place]:
+    """Where the results of each scan go; raises `BadCall` where two would be written as one."""
+    found = [Place.of(id) for id in cohort.ids]
+    first: dict[str, str] = {}
+    for id, place in zip(cohort.ids, found, strict=True):
+        # Some file systems do not tell capitals.
+        other = first.setdefault(place.label.lower(), id)
+        if other != id:
+            raise BadCall(
+                f"scans '{other}' and '{id}' would both be written as '{place.label}'; rename one (only letters and digits count)"
+            )
+    return found
 
 
 def _fail(
