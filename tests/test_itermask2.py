@@ -15,6 +15,7 @@ from anomri.methods import itermask2
 from anomri.methods.itermask2 import BATCH, IterMask2
 from anomri.metrics.oracle import best_iteration_oracle
 from anomri.scan import Finding, Scan
+from anomri.scoring.thresholds import SCHEDULES
 
 SHAPE = (32, 48, 5)
 LESION = (slice(10, 16), slice(20, 26))
@@ -133,15 +134,24 @@ def test_slices_that_are_done_are_left_alone(monkeypatch):
     assert all(np.array_equal(found.mask[..., 0], found.mask[..., k]) for k in range(SHAPE[2]))
 
 
-def test_each_slice_may_have_its_own_tau(monkeypatch):
-    found, _ = look(monkeypatch, tau=None, adaptive=True, gamma=0.05)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_each_slice_may_have_its_own_tau(monkeypatch, schedule):
+    found, _ = look(monkeypatch, tau=None, adaptive=True, gamma=0.05, schedule=schedule)
     lesion = np.zeros(SHAPE, dtype=bool)
     lesion[LESION] = True
     assert (found.mask & lesion).sum() == lesion.sum(), "where the curve bends"
     assert found.mask.sum() < 2 * lesion.sum()
     assert len(found.trace.tau) == 100
-    assert found.trace.facts["passes"] >= 100
+    assert found.trace.facts["passes"] >= 100 if schedule == "exact" else 5 < found.trace.facts["passes"] < 50
     assert found.trace.facts["tau"] is None
+
+
+def test_steps_that_are_left_out_change_the_curve_and_the_mask_little(monkeypatch):
+    exact, fast = (look(monkeypatch, tau=None, adaptive=True, gamma=0.05, schedule=s)[0] for s in ("exact", "adaptive"))
+    assert np.array_equal(exact.mask, fast.mask)
+    assert np.abs(exact.trace.tau - fast.trace.tau)[:90].max() < 0.02 * exact.trace.tau.max()
+    with pytest.raises(BadCall, match=r"unknown schedule 'quick'.*adaptive, exact"):
+        IterMask2(schedule="quick")
 
 
 def test_one_step_is_a_map_alone(monkeypatch):

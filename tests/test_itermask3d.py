@@ -13,9 +13,10 @@ from anomri.cohort import Cohort
 from anomri.corruptions.frequency import high_pass
 from anomri.errors import BadCall, BadInput
 from anomri.methods import itermask3d
-from anomri.methods.itermask3d import SCHEDULES, IterMask3D
+from anomri.methods.itermask3d import IterMask3D
 from anomri.nets.unet import StridedUNet
 from anomri.preprocess.space import box
+from anomri.scoring.thresholds import SCHEDULES
 from anomri.train import Job, Trained, generator
 from helpers import phantom, phantoms
 from painter import BRAIN, FIXED, LESION, SHAPE, Error, N, Painter, agree, find, fixed, moody, plain, scan, squared

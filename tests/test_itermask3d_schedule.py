@@ -11,8 +11,8 @@ import torch
 from anomri.corruptions.frequency import high_pass
 from anomri.errors import BadCall, BadInput
 from anomri.methods import itermask3d
-from anomri.methods.itermask3d import SCHEDULES, IterMask3D
-from anomri.scoring.thresholds import left_out, stride
+from anomri.methods.itermask3d import IterMask3D
+from anomri.scoring.thresholds import SCHEDULES, left_out, stride
 from helpers import ellipsoid
 from painter import (
     BENDS,

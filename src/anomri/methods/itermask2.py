@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from anomri.cohort import Cohort
 from anomri.corruptions.frequency import high_pass
 from anomri.corruptions.squares import square_mask
-from anomri.errors import BadCall, NotFitted
+from anomri.errors import BadCall, NotFitted, unknown
 from anomri.method import Method
 from anomri.nets.engine import engine
 from anomri.nets.slices import slices_of, slicewise, volume_of
@@ -29,7 +29,7 @@ from anomri.nets.unet2d import UNet2d
 from anomri.preprocess.space import cut, paste
 from anomri.restorer import SLICES, largest, place, runtime_of
 from anomri.scan import Array, Finding, Scan, Trace
-from anomri.scoring.thresholds import bend, stop
+from anomri.scoring.thresholds import SCHEDULES, bend, between, stop, stride
 from anomri.train import Job, Recipe, Sample, Trained, generator, train
 
 FIELD_MM = 240.0
@@ -40,6 +40,8 @@ NETWORKS = ("first", "later")
 REDUCTION = 16
 ROUNDS = 100
 RAISE = 1.1
+STEPS = 100
+"""Of a slice's threshold curve: a percent of its brain each."""
 
 
 class IterMask2(Method):
@@ -55,6 +57,8 @@ class IterMask2(Method):
     percentile : of healthy errors under random masks, which is tau, above 0 and up to 100; 80 is the paper's, 70 its value for ATLAS
     adaptive : take each slice's own tau instead, where its threshold curve bends (IterMask3D, section 3.4; "+thres")
     gamma : slope of that curve, squared normalised intensity a step
+    schedule : of that curve: "exact" makes each of its 100 steps, "adaptive" several at once where a slice's tau is flat, at most about
+        40, and interpolates tau there; as IterMask3D's
     explore : go on past the result, tau raised by a tenth a round until nothing is hidden, so that a reader may take another iteration
         (section 3, "Human-AI collaboration"): `trace.order` has them all, the result stays as it is
     first_share : share of the brain, in percent, that the first step unhides
@@ -68,7 +72,7 @@ class IterMask2(Method):
     year = 2024
     dimensions = "2D"
     map_unit = "squared normalised intensity"
-    weightless = frozenset({"refine", "percentile", "adaptive", "gamma", "explore", "first_share"})
+    weightless = frozenset({"refine", "percentile", "adaptive", "gamma", "schedule", "explore", "first_share"})
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ class IterMask2(Method):
         percentile: float = 80.0,
         adaptive: bool = False,
         gamma: float = 0.01,
+        schedule: str = "adaptive",
         explore: bool = False,
         first_share: float = 40.0,
         steps: int = 90_000,
@@ -92,10 +97,12 @@ class IterMask2(Method):
             raise BadCall(f"percentile is {percentile:g}, needs to be above 0 and at most 100")
         if not 0 < first_share < 100:
             raise BadCall(f"first_share is {first_share:g}, needs to be between 0 and 100")
+        if schedule not in SCHEDULES:
+            raise unknown("schedule", schedule, SCHEDULES)
         self.width, self.dropout, self.radius, self.frequency = width, dropout, radius, frequency
         self.refine, self.percentile, self.adaptive, self.gamma = refine, percentile, adaptive, gamma
         self.explore, self.first_share, self.steps, self.batch, self.lr = explore, first_share, steps, batch, lr
-        self.final = final
+        self.final, self.schedule = final, schedule
 
     def build(self, data: Mapping[str, Any]) -> None:
         channels = len(data["sequences"])
@@ -255,21 +262,32 @@ class IterMask2(Method):
 
     def _own(self, look: _Slices, first: Tensor) -> tuple[Tensor, Tensor, Array]:
         """Each slice's own tau (IterMask3D, section 3.4), and its mask there: hidden less by a percent of its brain a step."""
-        steps, error = 100, first
-        taus, masks = [], []
-        for t in range(1, steps + 1):
-            level = torch.stack([_quantile(e[b], t / steps) for e, b in zip(error, look.brain, strict=True)])
-            taus.append(level)
-            masks.append((error > level[:, None, None]) & look.brain)
-            if t < steps:
-                error = look.error(masks[-1], "step", t)
-        curves = torch.stack(taus, dim=1).numpy()
-        tau, mask = torch.full((len(first), 1, 1), torch.inf), torch.zeros_like(look.brain)
-        for at, curve in enumerate(curves):
+        error, mask, rounds = first, look.brain.clone(), 0
+        taus: list[dict[int, float]] = [{} for _ in first]
+        masks: list[dict[int, Tensor]] = [{} for _ in first]
+        at, active = [1] * len(first), torch.ones(len(first), dtype=torch.bool)
+        while True:
+            for i in active.nonzero().flatten().tolist():
+                step, e, b = at[i], error[i], look.brain[i]
+                taus[i][step] = float(_quantile(e[b], step / STEPS))
+                masks[i][step] = (e > taus[i][step]) & b
+                active[i] = step < STEPS
+                if active[i]:
+                    ahead = stride(taus[i], self.gamma, STEPS) if self.schedule == "adaptive" else 1
+                    at[i] = min(STEPS, step + ahead)
+                    # Up to the next step, this error says what came back best.
+                    mask[i] = (e > _quantile(e[b], (at[i] - 1) / STEPS)) & b
+            if not active.any():
+                break
+            rounds += 1
+            error = look.error(mask, "step", rounds, only=active)
+        curves = np.stack([between(one, STEPS) for one in taus])
+        tau, found = torch.full((len(first), 1, 1), torch.inf), torch.zeros_like(look.brain)
+        for i, curve in enumerate(curves):
             end = stop(curve, bend(curve).slope, self.gamma)
             if end.step is not None and end.tau is not None:
-                tau[at], mask[at] = end.tau, masks[end.step - 1][at]
-        return tau, mask, curves.mean(axis=0).astype(np.float32)
+                tau[i], found[i] = end.tau, masks[i][max(t for t in masks[i] if t <= end.step)]
+        return tau, found, curves.mean(axis=0).astype(np.float32)
 
 
 class _Slices:

@@ -29,10 +29,9 @@ from anomri.nets.layers import SHORT
 from anomri.nets.unet import REDUCTION, ResidualUNet, StridedUNet
 from anomri.preprocess.space import box, cut, paste
 from anomri.scan import Array, Finding, Mask, Scan, Trace
-from anomri.scoring.thresholds import bend, between, left_out, stop, stride
+from anomri.scoring.thresholds import SCHEDULES, bend, between, left_out, stop, stride
 from anomri.train import Job, Recipe, Sample, generator, train
 
-SCHEDULES = ("adaptive", "exact")
 NETWORKS = {"residual": ResidualUNet, "strided": StridedUNet}
 NEARLY = 0.03
 """A mask that shrinks by less than this a round is refined in float32: it ends at 1 %, which bfloat16's error can miss by a round."""

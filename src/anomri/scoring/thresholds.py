@@ -107,6 +107,10 @@ def stop(tau: ArrayLike, slope: ArrayLike, gamma: float) -> Stop:
     return Stop(gamma, int(found[0]) + 1, float(np.asarray(tau)[found[0]]))
 
 
+SCHEDULES = ("adaptive", "exact")
+"""How a mask is shrunk while a threshold curve is looked for: several steps at once where it is flat (`stride`), or every step."""
+
+
 def stride(tau: Mapping[int, float], gamma: float, steps: int) -> int:
     """How many steps can be made at once: as many as let tau rise by half as much again as gamma, going on as it did last.
 
