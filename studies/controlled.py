@@ -28,7 +28,7 @@ Command (two cores, 2 mm: two hours to learn, an hour to look; a run that is sto
     anomri study run studies/controlled.py --data HEALTHY_T1=ds002748/ --out controlled/ --jobs 2
 
 Expected
-    docs/results.md has the numbers of our run.
+    docs/comparison.md has the numbers of our run, docs/results.md those of the shipped weights.
 """
 
 from anomri.cohort import Cohort
