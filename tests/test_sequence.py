@@ -47,6 +47,17 @@ def test_features_are_what_they_say_and_do_not_depend_on_scale_or_offset():
     np.testing.assert_allclose(features(moved), found, atol=1e-4)
 
 
+def test_of_a_finer_grid_every_second_voxel_counts():
+    scan = brain("T2w", 1)
+    fine = scan.with_(
+        image=scan.image.repeat(2, 1).repeat(2, 2).repeat(2, 3),
+        brain=scan.brain.repeat(2, 0).repeat(2, 1).repeat(2, 2),
+        affine=np.diag([1.0, 1.0, 1.0, 1.0]),
+    )
+    coarse = scan.with_(affine=np.diag([2.0, 2.0, 2.0, 1.0]))
+    np.testing.assert_allclose(features(fine), features(coarse))
+
+
 def test_brains_that_were_not_learned_from_are_told_apart(table):
     for name in BRIGHT:
         for seed in range(100, 106):
