@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from anomri.study import Case, Entrant, Plot, Source, Study, Table
 from anomri.study.papers import Models, expected
-from anomri.study.papers.itermask import brats, fitted, healthy
+from anomri.study.papers.itermask import AE, DAES, brats, fitted, healthy
 
 # No metric measures the last, a distance at an oracle's threshold.
 PRINTED_METRICS = (
@@ -45,16 +45,15 @@ PRINTED_METRICS = (
 )
 METRICS = tuple(metric for metric in PRINTED_METRICS if metric)
 OWN_MASK = ("dice", "sensitivity", "precision", "jaccard", "region_distance_mm", "assd_mm")
-# Method and arguments of each line. DAE's noise is in SD of the z-scored brain: the original 0.2 of [0, 1] comes to 1.2 SD.
+# Method and arguments of each line.
 MODELS: Models = {
-    "AE": ("ae", {}),
+    "AE": AE,
     "DDPM": ("ddpm", {}),
     "Auto DDPM": ("autoddpm", {}),
     "Cycl. UNet": ("cyclic_unet", {}),
     "Transformer": ("transformer", {}),
-    "DAE (1.2std, v1)": ("dae", {"noise": 1.2}),
-    "DAE (orig)": ("dae", {"noise": 1.2}),
-    "DAE (tuned)": ("dae", {"noise": 3.0}),
+    "DAE (1.2std, v1)": DAES["DAE (orig)"],
+    **DAES,
     "IterMask3D": ("itermask3d", {}),
 }
 

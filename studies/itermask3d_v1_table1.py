@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from anomri.study import Entrant, Plot, Study, Table
 from anomri.study.papers import expected
-from anomri.study.papers.itermask import FIT, RATES, STEPS, healthy, synthetic_cases
+from anomri.study.papers.itermask import AE, DAES, FIT, RATES, STEPS, fitted, healthy, synthetic_cases
 
 AS_SAID = tuple(f"{rate} (v1, normal is positive)" for rate in ("FPR80", "FPR90", "FNR80", "FNR90"))
 ARTEFACTS = {
@@ -93,11 +93,11 @@ STUDY = Study(
     title="Synthetic artefacts in 3D scans, as in the first version",
     paper="Liang et al., IterMask3D, first version, Table 1",
     entrants={
-        "AE": Entrant("ae", fit=FIT["FLAIR"]),
+        "AE": fitted(*AE, "FLAIR"),
         "DDPM": Entrant("ddpm", fit=FIT["FLAIR"]),
         "Auto DDPM": Entrant("autoddpm", fit=FIT["FLAIR"]),
         "Cycl. Unet": Entrant("cyclic_unet", fit=FIT["FLAIR"]),
-        "DAE": Entrant("dae", {"noise": 3.0}, fit=FIT["FLAIR"]),
+        "DAE": fitted(*DAES["DAE (tuned)"], "FLAIR"),
         "IterMask3D": Entrant("itermask3d", {"steps": STEPS["FLAIR"]}, fit=FIT["FLAIR"], preset={"k": 2.0}),
     },
     sources={**healthy("FLAIR", "to fit", "held out"), **healthy("T2w", "held out")},

@@ -3,6 +3,8 @@ protocols whose entrants, sources and cases fit together."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from anomri.cohort import Cohort, Entry
 from anomri.errors import BadCall, BadInput
 from anomri.preprocess import describe
 from anomri.scan import Scan
-from anomri.study import Case, Entrant, Study
+from anomri.study import Case, Entrant, Study, load
 from anomri.study.changes import artefact
 from anomri.study.papers import expected, lines, part, robex
 from anomri.study.papers.behrendt import (
@@ -46,6 +48,7 @@ from anomri.study.papers.itermask import (
 )
 from conftest import grid, phantom
 
+STUDIES = Path(__file__).parent.parent / "studies"
 GROUPS = ("CN", "AD", "CN")
 
 
@@ -267,6 +270,21 @@ def test_of_healthy_subjects_25_are_held_out(sequence, name):
     everyone = Cohort([Entry(f"sub-{i:02d}", {}, facts={"group": "CN", "cdr_highest": "0"}) for i in range(30)])
     for source in sources.values():
         assert describe(source.part(everyone).steps) == ["reorient()", "extract(how='robex')"]
+
+
+@pytest.mark.parametrize(
+    "table", ["itermask3d_table1", "itermask3d_table2", "itermask3d_table4", "itermask3d_v1_table1"]
+)
+def test_baselines_of_whole_scans_have_itermask3ds_network_and_steps(table):
+    # v2, section 4.4: "AE, Cyclic UNet, and DAE using 3D architectures with the same network backbone as our method".
+    study = load(STUDIES / f"{table}.py")
+    alike = {name: e.arguments for name, e in study.entrants.items() if e.method in ("ae", "dae") and e.shares is None}
+    ours = {e.arguments["steps"] for e in study.entrants.values() if e.method == "itermask3d"}
+    assert {"ae", "dae"} == {study.entrants[name].method for name in alike}
+    for name, arguments in alike.items():
+        assert {"dims": 3, "width": 16, "batch": 2}.items() <= arguments.items(), name
+        assert arguments["steps"] in ours, name
+        assert study.entrants[name].method == "dae" or arguments["backbone"] == "residual", name
 
 
 def test_itermask3d_is_fitted_for_its_steps():

@@ -29,11 +29,12 @@ class AE(Restorer):
         latent is spatial, its 16 x `width` channels (`latent` and `dense` are not used)
     width : channels of the first level
     levels : of the convolutional one, each halves the grid
+    dropout : probability of dropping an element; Behrendt's has none, Baur's 0.1, IterMask3D's network 0.2
     augmented : whether training images are augmented (`corruptions.augment`)
     score, sign, sigma, cleaning : see `Restorer`
     final : share of the rate that is left at the end; 1 is the papers'
     steps, batch, lr : optimiser steps, samples a step, Adam's rate; Behrendt's baseline trains 1,600 epochs of 358 slices at 1e-4, which
-        are the defaults. Baur's has dropout of 0.1, ours none; IterMask3D's comparison (`backbone="residual"`) a batch of 2 at 1e-3
+        are the defaults. IterMask3D's comparison (`backbone="residual"`) a batch of 2 at 1e-3
     """
 
     name = "ae"
@@ -52,6 +53,7 @@ class AE(Restorer):
         backbone: str = "convolutional",
         width: int = 32,
         levels: int = 4,
+        dropout: float = 0.0,
         augmented: bool = False,
         score: str = "l1",
         sign: str = "both",
@@ -68,14 +70,8 @@ class AE(Restorer):
             raise BadCall(
                 f"backbone 'residual' is IterMask3D's network, for volumes; dims is {dims}, take 3 or backbone 'convolutional'"
             )
-        self.dims, self.latent, self.dense, self.backbone, self.width, self.levels = (
-            dims,
-            latent,
-            dense,
-            backbone,
-            width,
-            levels,
-        )
+        self.dims, self.latent, self.dense, self.backbone = dims, latent, dense, backbone
+        self.width, self.levels, self.dropout = width, levels, dropout
         self.augmented, self.steps, self.batch, self.lr, self.final = augmented, steps, batch, lr, final
         self.scored(score, sign, sigma, cleaning)
         self.fixed = dense and backbone == "convolutional"
@@ -83,7 +79,7 @@ class AE(Restorer):
 
     def network(self, channels: int, edges: tuple[int, ...]) -> nn.Module:
         if self.backbone == "residual":
-            return SkiplessUNet(channels, channels, self.width)
+            return SkiplessUNet(channels, channels, self.width, self.dropout)
         return Autoencoder(
             self.dims,
             channels,
@@ -92,6 +88,7 @@ class AE(Restorer):
             self.latent,
             dense=self.dense,
             edges=edges if self.dense else None,
+            dropout=self.dropout,
         )
 
     def recipe(self) -> Recipe:

@@ -37,16 +37,24 @@ FIT = {sequence: f"{title}, to fit" for sequence, (title, _, _) in HEALTHY.items
 HELD_OUT = {sequence: f"{title}, held out" for sequence, (title, _, _) in HEALTHY.items()}
 STEPS = {"T2w": 73_000, "FLAIR": 93_600}
 """IterMask3D's: 200 epochs of 730 and of 936 scans, two at a time."""
+VOLUMES: Mapping[str, Any] = {"dims": 3, "width": 16, "batch": 2, "lr": 1e-3}
+"""Arguments of the baselines that are trained as IterMask3D is, with its network (v1, section 4.1; v2, section 4.4)."""
+AE = ("ae", {**VOLUMES, "backbone": "residual", "dropout": 0.2})
+"""Its network without skips."""
+DAES = {
+    "DAE (orig)": ("dae", {**VOLUMES, "noise": 1.2}),
+    "DAE (tuned)": ("dae", {**VOLUMES, "noise": 3.0}),
+}
+"""Noise in SD of the z-scored brain: the original 0.2 of [0, 1] comes to 1.2 SD."""
 MODELS: Models = {
-    "AE": ("ae", {}),
+    "AE": AE,
     "DDPM": ("ddpm", {}),
     "Auto DDPM": ("autoddpm", {}),
     "Cycl. Unet": ("cyclic_unet", {}),
-    "DAE (orig)": ("dae", {"noise": 1.2}),
-    "DAE (tuned)": ("dae", {"noise": 3.0}),
+    **DAES,
     "IterMask3D": ("itermask3d", {}),
 }
-"""The lines of v2's Tables 1 and 2. DAE's noise is in SD of the z-scored brain: the original 0.2 of [0, 1] comes to 1.2 SD."""
+"""The lines of v2's Tables 1 and 2."""
 
 
 def largest_slice(scan: Scan, rng: torch.Generator) -> Scan:
@@ -171,8 +179,8 @@ def healthy(sequence: str, *uses: str) -> dict[str, Source]:
 
 
 def fitted(method: str, arguments: Mapping[str, Any], sequence: str, *, score: str | None = None) -> Entrant:
-    """A method fitted on the healthy scans of a sequence, IterMask3D for its `STEPS`; `score` as in `Entrant`."""
-    steps = {"steps": STEPS[sequence]} if method == "itermask3d" else {}
+    """A method fitted on the healthy scans of a sequence, IterMask3D and what is trained alike for its `STEPS`; `score` as in `Entrant`."""
+    steps = {"steps": STEPS[sequence]} if method == "itermask3d" or arguments.get("dims") == 3 else {}
     return Entrant(method, {**arguments, **steps}, fit=FIT[sequence], score=score)
 
 
