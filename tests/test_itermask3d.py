@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from anomri.cohort import Cohort
 from anomri.corruptions.frequency import high_pass
@@ -303,6 +304,26 @@ def test_the_healthy_tau_is_a_percentile_of_errors_under_random_masks(monkeypatc
     assert all(0 < p.masks[0].sum() < N for p in painters)
     assert not np.array_equal(painters[0].masks[0], painters[1].masks[0])
     assert itermask3d.healthy_tau(method, Cohort(subjects), percentile=80) == found[0]
+
+
+def test_errors_are_averaged_over_their_neighbours_inside_the_brain(monkeypatch):
+    # Voxels of 2 mm: 3 mm are 1.5 of them. What is outside counts for nothing.
+    blurred = [
+        ndimage.gaussian_filter(v * BRAIN, 1.5, mode="constant", radius=5) for v in (squared(scan(), FIXED), 1.0)
+    ]
+    wanted = np.divide(*blurred, where=BRAIN, out=np.zeros(SHAPE))
+    found, _ = find(monkeypatch, fixed, refine=False, smooth_mm=3.0)
+    np.testing.assert_allclose(found.map, wanted, rtol=1e-4, atol=1e-6)
+    found, _ = find(monkeypatch, fixed, tau=0.3, smooth_mm=3.0)
+    np.testing.assert_array_equal(found.mask, (wanted > 0.3) & BRAIN)
+    assert 0 < found.mask.sum() < N
+    even, _ = find(monkeypatch, lambda mask, number: np.full((1, *SHAPE), 0.5), refine=False, smooth_mm=3.0)
+    np.testing.assert_allclose(even.map[BRAIN], 0.25, rtol=1e-5)
+
+
+def test_a_negative_smoothing_is_refused():
+    with pytest.raises(BadCall, match="smooth_mm is -1"):
+        IterMask3D(width=2, smooth_mm=-1)
 
 
 @pytest.mark.parametrize("step_percent", [0.0, 0.2, 60, -1])
