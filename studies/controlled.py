@@ -31,26 +31,10 @@ Expected
     docs/comparison.md has the numbers of our run, docs/results.md those of the shipped weights.
 """
 
-from anomri.cohort import Cohort
 from anomri.methods.itermask3d import healthy_tau
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
+from anomri.study import Case, Entrant, Plot, Study, Table
 from anomri.study.changes import artefact, lesion
-
-DATA = {
-    "title": "OpenNeuro ds002748",
-    "variable": "HEALTHY_T1",
-    "offered": "https://openneuro.org/datasets/ds002748 (CC0)",
-    "layout": "BIDS: sub-01/anat/sub-01_T1w.nii.gz",
-}
-
-
-def part(index: int):
-    """One part of the fixed split."""
-
-    def take(cohort: Cohort) -> Cohort:
-        return cohort.split(34, 12, 12, seed=20261120)[index]
-
-    return take
+from anomri.study.ours import healthy_t1
 
 
 def fixed(method, opened) -> None:
@@ -193,9 +177,9 @@ STUDY = Study(
         **VARIANTS,
     },
     sources={
-        "train": Source(**DATA, part=part(0)),
-        "test": Source(**DATA, part=part(2)),
-        "validate": Source(**DATA, part=part(1)),
+        "train": healthy_t1(0),
+        "test": healthy_t1(2),
+        "validate": healthy_t1(1),
     },
     cases=[UNTOUCHED, *ARTEFACTS, *LESIONS],
     measures=("overlap", "voxel", "oracle", "surface", "lesions", "healthy"),

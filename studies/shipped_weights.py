@@ -1,87 +1,200 @@
-"""What the shipped T1w weights do on scans that they never saw: real stroke shapes pasted in, and one real case of MS.
+"""How the weights of the package were made, and what they do on scans that they never saw.
 
 Data
     $HEALTHY_T1     OpenNeuro ds002748 (58 skull-stripped T1w; CC0), BIDS: https://openneuro.org/datasets/ds002748
+    $VARIED         phantoms of all ages and scanners, painted from the label maps that SynthSeg publishes
+                    (https://github.com/BBillot/SynthSeg, data/training_label_maps), about half an hour of one core:
+                    anomri phantom --n 200 --sequence T1w,T2w,FLAIR --spacing 2 --label-maps training_label_maps/ --varied \\
+                        --seed 20261121 --out varied/
     $LESION_MASKS   a folder of lesion masks in MNI space, `*.nii.gz` (made from OpenNeuro ds004889)
-    $MS_CASE        a table with columns id, T1w, lesion of one MS patient (MSLUB, doi 10.1007/s12021-017-9348-7)
+    $MS_CASE        a table with columns id, T1w, T2w, FLAIR, lesion of one MS patient (MSLUB, doi 10.1007/s12021-017-9348-7)
 
 Split
-    34 to fit, 12 to validate on, 12 to test on, by a rule that depends on the subjects' ids alone. No weights that ship, and no
-    choice that was made, ever saw the last 12.
+    Real scans: 34 to fit, 12 to pick the best step on, 12 to look at, by a rule that depends on the subjects' ids alone. No weights
+    that ship, and no choice that was made, ever saw the last 12. Phantoms by label map: 17 to fit, one to pick on, two to look at.
+    The MS patient is one example to look at: nothing was fitted to it.
 
-How the weights were made (two cores, about 65 minutes)
-    anomri cohort split $HEALTHY_T1 --parts fit=34,validate=12,test=12 --seed 20261120 --out split.tsv
-    anomri fit itermask3d --cohort $HEALTHY_T1 --split split.tsv --spacing 2 --out first \\
-        --set width=8 --set dropout=0.0 --set whole_brain=0.2 --set flip=0.5 --set final=0.02 --set steps=4400
-    anomri fit itermask3d --cohort $HEALTHY_T1 --split split.tsv --spacing 2 --out second --start first --half \\
-        --set width=8 --set dropout=0.0 --set whole_brain=0.2 --set flip=0.5 --set final=0.02 --set steps=2000 \\
-        --set lr=6e-4 --set contrast=0.7
+Recipe
+    Arguments are what studies/weights_ablation.py found best. Each model is fitted here, in about an hour of one core; models that
+    are there already are given by --model, those of the package by their names.
 
-Command (two cores: about 15 minutes; a run that is stopped goes on)
+Command (two cores: three hours to learn, 20 minutes to look; a run that is stopped goes on)
     anomri study run studies/shipped_weights.py --out shipped/ --jobs 2 \\
-        --data HEALTHY_T1=ds002748/ --data LESION_MASKS=masks/ --data MS_CASE=ms.tsv
+        --data HEALTHY_T1=ds002748/ --data VARIED=varied/ --data LESION_MASKS=masks/ --data MS_CASE=ms.tsv
+    studies/controlled.py looks at the T1w weights beside all other methods: artefacts, and random lesions.
 
 Expected
     docs/results.md has the numbers of our run.
 """
 
 from anomri.study import Case, Entrant, Plot, Source, Study, Table
-from anomri.study.changes import mask_of_mni
+from anomri.study.changes import artefact, lesion, mask_of_mni
+from anomri.study.ours import healthy_t1, phantoms
 
+SEQUENCES = ("T1w", "T2w", "FLAIR")
+LEARNED = {
+    "network": "strided", "width": 16, "dropout": 0.0, "steps": 8000, "final": 0.02,
+    "flip": 0.5, "rotation": 0.3, "whole_brain": 0.2, "contrast": 0.5, "thick": 0.3, "moved": 1.0, "smooth_mm": 3.0,
+}  # fmt: skip
+MODELS = {name: f"itermask3d-{name.lower()}-2mm" for name in SEQUENCES}
+
+
+def weights(name: str) -> Entrant:
+    """The model of a sequence; that of T1w has seen real scans, too."""
+    fit = ("real, fit", "T1w, fit") if name == "T1w" else f"{name}, fit"
+    validate = ("real, validate", "T1w, validate") if name == "T1w" else f"{name}, validate"
+    return Entrant("itermask3d", LEARNED, fit=fit, validate=validate, preset={"spacing": 2.0}, half=True)
+
+
+ARTEFACTS = (
+    "gaussian_noise",
+    "chunk_middle",
+    "chunk_top",
+    "spike",
+    "bias_field",
+    "ghosting",
+    "zipper",
+    "susceptibility",
+)
+CHANGES = {"hyper": 3.0, "hypo": 2.0}
+"""SD of the brain that a real stroke's mask lies above, or below, the tissue of its place."""
 SIZES_ML = {"2 ml": (1.5, 3.0), "10 ml": (8.0, 12.0), "40 ml": (30.0, 60.0)}
-"""Volumes in MNI space; these brains are smaller, and so are the lesions in them."""
-CONTRASTS = {"hyper": 3.0, "hypo": 2.0}
-"""SD of the brain that a lesion lies above, or below, the tissue of its place."""
-LESIONS = [
-    Case(
-        f"{contrast} {size}",
-        "test",
-        mask_of_mni("LESION_MASKS", ml, contrast, change),
-        against="untouched",
-        facts={"contrast": contrast, "size": size},
-    )
-    for size, ml in SIZES_ML.items()
-    for contrast, change in CONTRASTS.items()
-]
-NAMES = [case.name for case in LESIONS]
+"""Volumes in MNI space; the real brains are smaller, and so are the lesions in them."""
+
+
+def looked_at(name: str, sources: dict[str, str]) -> list[Case]:
+    """What the model of a sequence looks at, by source: nothing done, random lesions, and artefacts put into the preprocessed scan."""
+    found = []
+    for source, scans in sources.items():
+        facts = {"sequence": name, "scans": scans}
+        untouched = Case(f"{scans}, untouched", source, anomalous=False, only=[MODELS[name]], facts=facts)
+        found.append(untouched)
+        for contrast in CHANGES:
+            for ml in (2.0, 10.0, 40.0):
+                found.append(
+                    Case(
+                        f"{scans}, {contrast} {ml:g} ml",
+                        source,
+                        lesion(kind="stroke", contrast=contrast, ml=ml),
+                        against=untouched.name,
+                        only=[MODELS[name]],
+                        facts={**facts, "contrast": contrast, "size": f"{ml:g} ml"},
+                    )
+                )
+        for what in ARTEFACTS:
+            found.append(
+                Case(
+                    f"{scans}, {what}",
+                    source,
+                    artefact(what),
+                    prepared=True,
+                    against=untouched.name,
+                    only=[MODELS[name]],
+                    facts={**facts, "artefact": what},
+                )
+            )
+    return found
+
+
+CASES = [
+    *looked_at("T1w", {"real, test": "Real T1w", "T1w, other": "Other scanners, T1w"}),
+    *looked_at("T2w", {"T2w, other": "Other scanners, T2w"}),
+    *looked_at("FLAIR", {"FLAIR, other": "Other scanners, FLAIR"}),
+    *(
+        Case(
+            f"Real T1w, real shape, {contrast} {size}",
+            "real, test",
+            mask_of_mni("LESION_MASKS", ml, contrast, change),
+            against="Real T1w, untouched",
+            only=[MODELS["T1w"]],
+            facts={"sequence": "T1w", "scans": "Real T1w", "shape": "real", "contrast": contrast, "size": size},
+        )
+        for contrast, change in CHANGES.items()
+        for size, ml in SIZES_ML.items()
+    ),
+    *(Case(f"MS, {name}", f"MS, {name}", only=[MODELS[name]], facts={"sequence": name, "scans": "MS"}) for name in SEQUENCES),
+]  # fmt: skip
+UNTOUCHED = [case.name for case in CASES if not case.anomalous]
+RANDOM = [case.name for case in CASES if "size" in case.facts and "shape" not in case.facts]
+REAL_SHAPES = [case.name for case in CASES if "shape" in case.facts]
 
 STUDY = Study(
     name="shipped_weights",
-    title="The shipped T1w weights on 12 scans that they never saw",
+    title="The weights of the package on scans that they never saw",
     paper="Ours",
-    entrants={"itermask3d-t1w-2mm": Entrant("itermask3d", model="itermask3d-t1w-2mm")},
+    entrants={MODELS[name]: weights(name) for name in SEQUENCES},
     sources={
-        "test": Source(
-            title="OpenNeuro ds002748",
-            variable="HEALTHY_T1",
-            offered="https://openneuro.org/datasets/ds002748 (CC0)",
-            layout="BIDS: sub-01/anat/sub-01_T1w.nii.gz",
-            part=lambda cohort: cohort.split(34, 12, 12, seed=20261120)[2],
-        ),
-        "ms": Source(
-            title="One MS patient of MSLUB",
-            variable="MS_CASE",
-            offered="https://lit.fe.uni-lj.si/en/research/resources/3D-MR-MS/ (CC-BY)",
-            layout="a table with columns id, T1w, lesion",
-        ),
+        "real, fit": healthy_t1(0),
+        "real, validate": healthy_t1(1),
+        "real, test": healthy_t1(2),
+        **{
+            f"{name}, {use}": phantoms(name, use, 12 if use == "other" else None)
+            for name in SEQUENCES
+            for use in ("fit", "validate", "other")
+        },
+        **{
+            f"MS, {name}": Source(
+                title="One MS patient of MSLUB",
+                variable="MS_CASE",
+                sequence=name,
+                offered="https://lit.fe.uni-lj.si/en/research/resources/3D-MR-MS/ (CC-BY)",
+                layout="a table with columns id, T1w, T2w, FLAIR, lesion",
+            )
+            for name in SEQUENCES
+        },
     },
-    cases=[Case("untouched", "test", anomalous=False), *LESIONS, Case("MS", "ms")],
+    cases=CASES,
     measures=("overlap", "voxel", "oracle", "surface", "lesions"),
     seed=20261120,
     tables=[
         Table(
             "lesions",
-            "Lesions by contrast and size",
-            ("dice", "missed", "dice_best_scan_oracle", "voxel_auroc", "assd_mm", "lesion_ml", "mask_ml", "AUROC"),
+            "Random lesions by scans, contrast and size",
+            ("dice", "missed", "dice_best_scan_oracle", "voxel_auroc", "lesion_f1", "assd_mm", "mask_ml", "AUROC"),
+            rows=("scans", "contrast", "size"),
+            across=(),
+            cases=RANDOM,
+            note="Dice of the own mask is label-free. The oracles' thresholds were found with the very labels: upper bounds.",
+        ),
+        Table(
+            "shapes",
+            "Shapes of real strokes in real T1w",
+            ("dice", "missed", "dice_best_scan_oracle", "voxel_auroc", "lesion_ml", "mask_ml"),
             rows=("contrast", "size"),
             across=(),
-            cases=NAMES,
+            cases=REAL_SHAPES,
         ),
-        Table("untouched", "Scans that nothing was done to", ("mask_ml", "volume_ml", "mean_error", "r2"), cases=["untouched"]),
-        Table("ms", "One MS patient, another scanner", ("dice", "dice_best_scan_oracle", "lesion_ml", "mask_ml"), cases=["MS"]),
+        Table(
+            "untouched",
+            "Scans that nothing was done to: what is marked falsely",
+            ("mask_ml", "volume_ml", "mean_error", "r2"),
+            rows=("scans",),
+            across=(),
+            cases=UNTOUCHED,
+        ),
+        *(
+            Table(
+                f"artefacts_{score}",
+                f"Artefacts, by {said}",
+                ("AUROC",),
+                rows=("artefact",),
+                across=("scans",),
+                cases=[case.name for case in CASES if "artefact" in case.facts],
+                score=score,
+            )
+            for score, said in (("volume_ml", "the mask's volume"), ("mean_error", "the mean error"))
+        ),
+        Table(
+            "ms",
+            "One MS patient, another scanner",
+            ("dice", "dice_best_scan_oracle", "lesion_ml", "mask_ml"),
+            rows=("sequence",),
+            across=(),
+            cases=[case.name for case in CASES if case.facts["scans"] == "MS"],
+        ),
     ],
     plots=[
-        Plot("dice", "Dice of the own mask", "box", y="dice", cases=NAMES),
-        Plot("size", "Dice of the own mask against the lesion's volume", "scatter", x="lesion_ml", y="dice", by="contrast", cases=NAMES),
+        Plot("dice", "Dice of the own mask", "box", y="dice", x="scans", cases=RANDOM),
+        Plot("size", "Dice of the own mask against the lesion's volume", "scatter", x="lesion_ml", y="dice", by="scans", cases=RANDOM),
     ],
 )  # fmt: skip

@@ -22,55 +22,22 @@ Expected
     docs/results.md has the numbers of our run. Lesions are pasted; nothing is chosen on real ones.
 """
 
-from anomri.cohort import Cohort
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
+from anomri.study import Case, Entrant, Plot, Study, Table
 from anomri.study.changes import lesion
+from anomri.study.ours import healthy_t1, phantoms
 
 SEQUENCES = ("T1w", "T2w", "FLAIR")
-REAL = {
-    "title": "OpenNeuro ds002748",
-    "variable": "HEALTHY_T1",
-    "offered": "https://openneuro.org/datasets/ds002748 (CC0)",
-    "layout": "BIDS: sub-01/anat/sub-01_T1w.nii.gz",
-}
-VARIED = {
-    "title": "Phantoms of all ages and scanners",
-    "variable": "VARIED",
-    "offered": "made by 'anomri phantom --varied', as this study's docstring says",
-    "layout": "BIDS: sub-001/anat/sub-001_T1w.nii.gz, _T2w, _FLAIR",
-}
-MAPS, FIT_MAPS, VALIDATE_MAPS = 20, 17, 18
-
-
-def split(index: int):
-    """One part of the fixed split of real scans."""
-
-    def take(cohort: Cohort) -> Cohort:
-        return cohort.split(34, 6, 6, 12, seed=20261120)[index]
-
-    return take
-
-
-def painted_from(first: int, after: int, most: int | None = None):
-    """The phantoms of some label maps, counted from 0, or so many of them."""
-
-    def take(cohort: Cohort) -> Cohort:
-        number = [(int(id.removeprefix("sub-")) - 1) % MAPS for id in cohort.ids]
-        return cohort.subset([i for i, n in enumerate(number) if first <= n < after][:most])
-
-    return take
-
-
+SIXES = (34, 6, 6, 12)
 SOURCES = {
-    "real": Source(**REAL, part=split(0)),
-    "real, validate": Source(**REAL, part=split(1)),
-    "real, other": Source(**REAL, part=split(2)),
+    "real": healthy_t1(0, SIXES),
+    "real, validate": healthy_t1(1, SIXES),
+    "real, other": healthy_t1(2, SIXES),
 }
 for name in SEQUENCES:
     SOURCES |= {
-        f"{name}": Source(**VARIED, sequence=name, part=painted_from(0, FIT_MAPS)),
-        f"{name}, validate": Source(**VARIED, sequence=name, part=painted_from(FIT_MAPS, VALIDATE_MAPS)),
-        f"{name}, other": Source(**VARIED, sequence=name, part=painted_from(VALIDATE_MAPS, MAPS, 8)),
+        f"{name}": phantoms(name, "fit"),
+        f"{name}, validate": phantoms(name, "validate"),
+        f"{name}, other": phantoms(name, "other", 8),
     }
 
 STRIDED = {"network": "strided", "width": 16, "dropout": 0.0, "steps": 800, "final": 0.02}

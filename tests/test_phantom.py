@@ -269,6 +269,30 @@ def test_subjects_of_one_map_differ_in_anatomy_and_keep_their_numbers(maps):
         assert 400 < scan.brain.sum() * scan.voxel_ml < 2000
 
 
+def test_a_brain_longer_than_any_is_drawn_again(maps, monkeypatch):
+    drawn: list[float] = []
+
+    def anatomy(shape, spacing, *_, **__):
+        """Brains of 144 mm, of which the first two are drawn longer by a half."""
+        drawn.append(-1 / 3 if len(drawn) < 2 else 0.0)
+        j = (torch.arange(shape[1]) - (shape[1] - 1) / 2) * spacing[1]
+        shift = torch.zeros(3, *shape)
+        shift[1] = drawn[-1] * j[None, :, None]
+        return shift
+
+    def longest() -> float:
+        scan = healthy(1, spacing=4.0, label_maps=maps)[0]
+        return float(np.max(np.ptp(np.argwhere(scan.brain), axis=0) + 1)) * 4.0
+
+    monkeypatch.setattr(labels, "anatomy", anatomy)
+    assert longest() == pytest.approx(144.0, abs=8.0)
+    assert len(drawn) == 3
+    # A map that is too long whatever is drawn is painted all the same.
+    monkeypatch.setattr(labels, "LONGEST_MM", 1.0)
+    assert longest() == pytest.approx(144.0, abs=8.0)
+    assert len(drawn) == 3 + labels.DRAWS
+
+
 def test_fluid_between_folds_is_brain_and_that_around_it_is_not():
     tissue = np.zeros((60, 40, 50), dtype=bool)
     tissue[10:50, 8:32, 10:47] = True

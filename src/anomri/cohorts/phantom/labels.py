@@ -60,6 +60,9 @@ PRIORS_UNIT = 200.0
 """The intensity in SynthSeg's priors of what is 1 here."""
 SPREAD = 0.04
 """SD by which the means of CSF, grey and white matter differ between scanners, where variety is asked for."""
+LONGEST_MM = 190.0
+"""No brain is longer; one that is drawn so is drawn again, `DRAWS` times at most."""
+DRAWS = 20
 LABELS = 20000
 """Numbers of a label map lie below this."""
 
@@ -91,8 +94,13 @@ def subject(
     if stripped:
         size = np.subtract(*box(labels.brain)[::-1]) + 2 * MARGIN
         labels = crop_or_pad(labels, size * labels.spacing)
-    shift = anatomy(labels.grid.shape, labels.spacing, rng, device=device)
-    numbers = warp(torch.tensor(labels.image, device=device), shift, labels.spacing, nearest=True)[0].long()
+    map = torch.tensor(labels.image, device=device)
+    for _ in range(DRAWS):
+        shift = anatomy(labels.grid.shape, labels.spacing, rng, device=device)
+        numbers = warp(map, shift, labels.spacing, nearest=True)[0].long()
+        low, high = box(np.isin(numbers.cpu().numpy(), BRAIN))
+        if max((high - low) * labels.spacing) <= LONGEST_MM:
+            break
     if other is not None:
         numbers = variety.aged(numbers, labels.spacing, variety.age(other), other)
     tissue = np.isin(numbers.cpu().numpy(), BRAIN)

@@ -1,0 +1,50 @@
+"""What our own studies share: healthy scans of one scanner, phantoms of many, and a split of each that no study changes.
+
+Of the real scans the last 12 are seen by no weights and by no choice.
+"""
+
+from __future__ import annotations
+
+from anomri.cohort import Cohort
+from anomri.study.plan import Source
+
+SPLIT = (34, 12, 12)
+"""Real scans to fit on, to pick the best step and set thresholds on, and to look at."""
+SPLIT_SEED = 20261120
+MAPS = 20
+"""Label maps that the phantoms are painted from, used in turn."""
+PHANTOMS = {"fit": (0, 17), "validate": (17, 18), "other": (18, 20)}
+"""Label maps, first and after the last, that phantoms of each use are painted from: no head is in two."""
+
+
+def healthy_t1(index: int, sizes: tuple[int, ...] = SPLIT) -> Source:
+    """Part `index` of 58 skull-stripped T1w of one scanner, OpenNeuro ds002748; the split depends on the subjects' ids alone."""
+
+    def part(cohort: Cohort) -> Cohort:
+        return cohort.split(*sizes, seed=SPLIT_SEED)[index]
+
+    return Source(
+        title="OpenNeuro ds002748",
+        variable="HEALTHY_T1",
+        offered="https://openneuro.org/datasets/ds002748 (CC0)",
+        layout="BIDS: sub-01/anat/sub-01_T1w.nii.gz",
+        part=part,
+    )
+
+
+def phantoms(sequence: str, use: str, most: int | None = None) -> Source:
+    """Phantoms of all ages and scanners, `anomri phantom --varied`, of one of the uses of `PHANTOMS`; no more than `most`."""
+    first, after = PHANTOMS[use]
+
+    def part(cohort: Cohort) -> Cohort:
+        maps = [(int(name.removeprefix("sub-")) - 1) % MAPS for name in cohort.ids]
+        return cohort.subset([i for i, number in enumerate(maps) if first <= number < after][:most])
+
+    return Source(
+        title="Phantoms of all ages and scanners",
+        variable="VARIED",
+        sequence=sequence,
+        offered="made by 'anomri phantom --varied', as this study's docstring says",
+        layout="BIDS: sub-001/anat/sub-001_T1w.nii.gz, _T2w, _FLAIR",
+        part=part,
+    )
