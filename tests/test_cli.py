@@ -580,6 +580,27 @@ def test_preprocess_then_fit_on_the_folder_then_calibrate(ask, tmp_path):
     assert {row["split"] for row in files.read_table(tmp_path / "m2/split.tsv")} == {"fit", "validate", "test"}
 
 
+def test_a_scan_that_cannot_be_read_is_left_out_of_a_fit(ask, tmp_path):
+    for n in range(3):
+        scan_file(tmp_path / f"in/h{n}.nii.gz", 20 + n)
+    whole = (tmp_path / "in/h1.nii.gz").read_bytes()
+    (tmp_path / "in/h1.nii.gz").write_bytes(whole[: len(whole) // 2])
+    code, out, err = ask(*FIT, "--cohort", "in", "--out", "m", "--json")
+    assert (code, json.loads(out)["scans"]) == (0, 2)
+    said = [line for line in err if "Left out: " in line]
+    assert len(said) == 1
+    assert "h1.nii.gz" in said[0]
+    assert str(tmp_path) not in json.dumps(json.loads(out)["left_out"])
+    assert list(json.loads(out)["left_out"]) == ["h1"]
+    rows = files.read_table(tmp_path / "m/split.tsv")
+    assert {row["id"]: row["split"] for row in rows} == {"h0": "fit", "h1": "left out", "h2": "fit"}
+    for n in (0, 2):
+        (tmp_path / f"in/h{n}.nii.gz").write_bytes(b"")
+    code, _, err = ask(*FIT, "--cohort", "in", "--out", "m2")
+    assert code == 2
+    assert "none of the 3 scans can be used; the first: " in err[-1]
+
+
 @pytest.mark.parametrize(
     ("words", "preset", "arguments", "grid"),
     [

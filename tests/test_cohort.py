@@ -195,3 +195,22 @@ def test_cohorts_are_joined_under_names_of_their_own() -> None:
         BadCall, match="cohorts a, b have different steps and cannot be joined; join them first, then map"
     ):
         Cohort.joined({"a": made, "b": made.map(lambda scan: scan)})
+
+
+def test_scans_that_cannot_be_used_are_left_out_and_told() -> None:
+    def refuse(scan: Scan) -> Scan:
+        if scan.id in ("b", "d"):
+            raise BadInput(f"scan '{scan.id}' is odd")
+        return scan.with_(image=2 * scan.image)
+
+    scans = [phantom(grid()).with_(id=name) for name in "abcd"]
+    tried: list[tuple[int, str]] = []
+    usable, wrong = Cohort(scans).map(refuse).usable(lambda n, name: tried.append((n, name)))
+    assert usable.ids == ("a", "c")
+    assert wrong == {"b": "scan 'b' is odd", "d": "scan 'd' is odd"}
+    assert tried == [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
+    np.testing.assert_array_equal(usable[1].image, 2 * scans[2].image)
+    assert usable[1] is usable[1]
+    with pytest.raises(BadInput, match="none of the 2 scans can be used; the first: scan 'b' is odd"):
+        Cohort(scans).only(["b", "d"]).map(refuse).usable()
+    assert len(Cohort([]).usable()[0]) == 0

@@ -285,6 +285,19 @@ def test_an_entrant_is_fitted_and_looks_with_the_preset_that_it_names(data, tmp_
         assert about["preprocessing"] == preprocess.describe(preprocess.preset("bengs"))
 
 
+def test_a_scan_that_cannot_be_learned_from_is_left_out_and_told(tmp_path):
+    folder = brains(tmp_path / "data")
+    path = sorted(folder.rglob("*.nii.gz"))[0]
+    path.write_bytes(path.read_bytes()[:1000])
+    said: list[str] = []
+    study.run(fitted_with(), tmp_path / "out", places={"TINY": str(folder)}, limit=1, say=said.append)
+    told = [line for line in said if line.startswith("Left out of Bright: ")]
+    assert len(told) == 1
+    assert path.name in told[0]
+    data = methods.load(tmp_path / "out/models/Bright").data
+    assert (data["scans"], len(data["left_out"])) == (1, 1)
+
+
 def test_scans_that_are_preprocessed_already_are_left_as_they_are(data, tmp_path):
     study.run(fitted_with(preset={}, pipeline="none"), tmp_path, places={"TINY": str(data)}, limit=1)
     assert files.read_json(tmp_path / "study.json")["entrants"]["Bright"]["preprocessing"] == []

@@ -124,6 +124,25 @@ class Cohort(Sequence[Scan]):
         """The cohort with every scan kept in memory, preprocessed, once it was asked for."""
         return Cohort(self.entries, self.steps, keep=True)
 
+    def usable(self, told: Callable[[int, str], None] | None = None) -> tuple[Cohort, dict[str, str]]:
+        """The scans that can be read and preprocessed, in memory; and of each other one, by its id, what is wrong with it.
+
+        `told` is called with how many were tried, and the id of the last. Raises `BadInput` where none can be used.
+        """
+        scans: list[Scan] = []
+        wrong: dict[str, str] = {}
+        for index, name in enumerate(self.ids):
+            try:
+                scans.append(self[index])
+            except BadInput as error:
+                wrong[name] = str(error)
+            if told is not None:
+                told(index + 1, name)
+        if wrong and not scans:
+            first = next(iter(wrong.values()))
+            raise BadInput(f"none of the {len(self)} scans can be used; the first: {first}")
+        return Cohort(scans), wrong
+
     @classmethod
     def joined(cls, parts: Mapping[str, Cohort]) -> Cohort:
         """All scans of several cohorts, in order; an id that several parts have becomes "name of its part: id".

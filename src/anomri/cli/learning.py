@@ -134,10 +134,10 @@ def fit(
     command; one that is finished is left as it is. For several devices or machines start it with torchrun.
     """
     from anomri import files
-    from anomri.cohort import Cohort
     from anomri.methods import load
     from anomri.nets.device import pick_device
     from anomri.report import figures
+    from anomri.run import public
     from anomri.train import Job, processes
 
     with remarks(quiet) as say:
@@ -159,15 +159,15 @@ def fit(
         silent = quiet or rank > 0
         used = {name: part.map(*pipeline) for name, part in parts.items() if name != "test"}
         ready: dict[str, Cohort] = {}
+        left_out: dict[str, str] = {}
         for name, part in used.items():
             with progress(silent, f"Reading ({name})", len(part)) as told:
-                scans = []
-                for scan in part:
-                    scans.append(scan)
-                    told(len(scans), scan.id)
-                ready[name] = Cohort(scans)
+                ready[name], wrong = part.usable(told)
+            left_out |= {id: public(said, part.entries[part.ids.index(id)]) for id, said in wrong.items()}
         if rank == 0:
-            counts = f"{len(used['fit'])} scans, choosing the weights on {len(used['validate'])} others"
+            for said in left_out.values():
+                say(f"Left out: {said}")
+            counts = f"{len(ready['fit'])} scans, choosing the weights on {len(ready['validate'])} others"
             say(f"Fitting {built.title} on {counts}{_grid_of(ready['fit'])}")
         with progress(silent, "Training") as told:
 
@@ -189,8 +189,12 @@ def fit(
                 ready["fit"], validation=ready["validate"] if len(ready["validate"]) else None, seed=seed, job=job
             )
         if rank == 0:
-            built.data = {**built.data, "asked": asked}
-            rows = [{"id": id, "split": name} for name, part in parts.items() for id in part.ids]
+            built.data = {**built.data, "left_out": left_out, "asked": asked}
+            rows = [
+                {"id": id, "split": "left out" if id in left_out else name}
+                for name, part in parts.items()
+                for id in part.ids
+            ]
             files.write_table(out / "split.tsv", rows, ["id", "split"])
             built.save(out, half=half)
             if built.data.get("log"):
@@ -300,6 +304,10 @@ def calibrate(
         scans = opened(cohort, sequence, where, dataset)
         if split is not None:
             scans = parts_of(scans, split, 0, seed, fold)["validate"]
+        with progress(quiet, "Reading", len(scans)) as told:
+            scans, wrong = scans.map(*pipeline_of(method, strip)).usable(told)
+        for said in wrong.values():
+            say(f"Left out: {said}")
         done = 0
         with progress(quiet, "Calibrating", len(scans)) as told:
 
@@ -309,7 +317,7 @@ def calibrate(
                 told(done, scan.id)
                 return scan
 
-            method.calibrate(scans.map(*pipeline_of(method, strip), counted), rate=rate, seed=seed)
+            method.calibrate(scans.map(counted), rate=rate, seed=seed)
         folder = method.save(out or model)
         say(
             f"In {len(scans)} healthy scans, a share of {rate:g} of the brain exceeds {method.threshold:.4g}. Wrote {folder}"

@@ -128,10 +128,17 @@ def _fitted(
         for argument, value in free.items():
             setattr(kept, argument, value)
         return kept
+    healthy, wrong = healthy.usable()
+    if validation is not None:
+        validation, more = validation.usable()
+        wrong |= more
+    for said in wrong.values():
+        say(f"Left out of {name}: {said}")
     say(f"Fitting {name} on {len(healthy)} scans of {' and '.join(named(entrant.fit))}; a run that is stopped goes on")
     # A checkpoint does not say how its scans were preprocessed.
     training = folder / f"training-{hashed(asked)[:12]}"
     method.fit(healthy, validation=validation, seed=seed, job=Job(training, device=device))
+    method.data = {**method.data, "left_out": sorted(wrong)}
     method.save(folder, half=entrant.half)
     files.write_json(folder / "asked.json", asked)
     # Rounded weights look as they will ever after.
