@@ -304,10 +304,6 @@ def calibrate(
         scans = opened(cohort, sequence, where, dataset)
         if split is not None:
             scans = parts_of(scans, split, 0, seed, fold)["validate"]
-        with progress(quiet, "Reading", len(scans)) as told:
-            scans, wrong = scans.map(*pipeline_of(method, strip)).usable(told)
-        for said in wrong.values():
-            say(f"Left out: {said}")
         done = 0
         with progress(quiet, "Calibrating", len(scans)) as told:
 
@@ -317,7 +313,7 @@ def calibrate(
                 told(done, scan.id)
                 return scan
 
-            method.calibrate(scans.map(counted), rate=rate, seed=seed)
+            method.calibrate(scans.map(*pipeline_of(method, strip), counted), rate=rate, seed=seed)
         folder = method.save(out or model)
         say(
             f"In {len(scans)} healthy scans, a share of {rate:g} of the brain exceeds {method.threshold:.4g}. Wrote {folder}"
