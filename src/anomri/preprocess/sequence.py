@@ -21,7 +21,7 @@ from anomri.errors import BadInput
 from anomri.scan import Mask, Scan
 
 TABLE = Path(__file__).with_name("sequences.json")
-"""What was learned of each sequence; studies/shipped_weights.py says of which scans."""
+"""What was learned of each sequence; benchmarks/sequences.py learned it, and says of which scans."""
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 SHELLS_MM = (0.0, 3.0, 6.0, 12.0, 20.0, 30.0, np.inf)
 """Depths below the brain's surface; the median in each shell counts."""
