@@ -69,7 +69,7 @@ def main() -> None:
         told(
             f"{name}, other heads",
             name,
-            [*opened(phantoms(name, "validate")), *opened(phantoms(name, "other"))],
+            [scan for use in ("validate", "choose", "other") for scan in opened(phantoms(name, use))],
             likeness,
         )
     told("real T1w, not seen", "T1w", opened(healthy_t1(1)), likeness)

@@ -33,7 +33,7 @@ MODELS: Models = {
     "DAE_neg": ("dae", {"noise_sign": "negative"}),
     "DAE_full": ("dae", {"noise_sign": "both"}),
     "IterMask²": ("itermask2", {}),
-    "IterMask² + thres": ("itermask2", {"adaptive": True}),
+    "IterMask² + thres": ("itermask2", {"adaptive": True, "schedule": "exact"}),
 }
 SHARES = {"IterMask² + thres": "IterMask²"}
 

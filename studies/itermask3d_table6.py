@@ -24,7 +24,7 @@ from anomri.study.papers.itermask import BEST_THRESHOLD, best_threshold_table, b
 
 MODELS: Models = {
     "IterMask² - fixed": ("itermask2", {"percentile": 80.0}),
-    "IterMask² - adapt": ("itermask2", {"adaptive": True}),
+    "IterMask² - adapt": ("itermask2", {"adaptive": True, "schedule": "exact"}),
 }
 SHARES = {"IterMask² - adapt": "IterMask² - fixed"}
 

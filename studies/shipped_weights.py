@@ -1,4 +1,4 @@
-"""How the weights of the package were made, and what they do on scans that they never saw.
+"""How the next weights of the package are made, and what they do on scans that they never saw. Those that are there: docs/results.md.
 
 Data
     $HEALTHY_T1     OpenNeuro ds002748 (58 skull-stripped T1w; CC0), BIDS: https://openneuro.org/datasets/ds002748
@@ -11,7 +11,8 @@ Data
 
 Split
     Real scans: 34 to fit, 12 to pick the best step on, 12 to look at, by a rule that depends on the subjects' ids alone. No weights
-    that ship, and no choice that was made, ever saw the last 12. Phantoms by label map: 17 to fit, one to pick on, two to look at.
+    that ship, and no choice that was made, ever saw the last 12. Phantoms by label map: 17 to fit, one to pick on, one
+    by which arguments were chosen (weights_ablation.py), one to look at.
     The MS patient is one example to look at: nothing was fitted to it.
 
 Recipe

@@ -1,19 +1,21 @@
-"""What weights for a stranger's scan should learn from, and how: short trainings that differ in one thing each.
+"""What weights for a stranger's scan should learn from, and how: short trainings that differ from one of them in one thing.
 
 Data
     $HEALTHY_T1     OpenNeuro ds002748 (58 skull-stripped T1w; CC0), BIDS: https://openneuro.org/datasets/ds002748
     $VARIED         phantoms of all ages and scanners, painted from the label maps that SynthSeg publishes
-                    (https://github.com/BBillot/SynthSeg, data/training_label_maps), about an hour of one core:
+                    (https://github.com/BBillot/SynthSeg, data/training_label_maps), about half an hour of one core:
                     anomri phantom --n 200 --sequence T1w,T2w,FLAIR --spacing 2 --label-maps training_label_maps/ --varied \\
                         --seed 20261121 --out varied/
 
 Split
     Real scans as in studies/controlled.py: 34 to fit; of the 12 that are not tested on, 6 to pick the best step on and 6 to look at.
     The last 12 are not looked at here. Phantoms by their label map, of which there are 20, used in turn: 17 to fit, the 18th to pick
-    the best step on; of the last two, 8 phantoms stand for other scanners.
+    the best step on; six of the 19th stand for other scanners. Those of the 20th are not looked at.
 
 Budget
-    Each arm has about six minutes of one core: 800 steps of the strided network, 375 of the paper's.
+    Each arm has about ten minutes of one of two busy cores: 800 steps of the strided network, 375 of the paper's. The best step is
+    picked on real scans and phantoms alike, whatever an arm learns from; that of registered scans, which cost half a minute each, on
+    real ones alone.
 
 Command (two cores: an hour and a half; a run that is stopped goes on)
     anomri study run studies/weights_ablation.py --data HEALTHY_T1=ds002748/ --data VARIED=varied/ --out weights_ablation/ --jobs 2
@@ -37,7 +39,7 @@ for name in SEQUENCES:
     SOURCES |= {
         f"{name}": phantoms(name, "fit"),
         f"{name}, validate": phantoms(name, "validate"),
-        f"{name}, other": phantoms(name, "other", 8),
+        f"{name}, other": phantoms(name, "choose", 6),
     }
 
 STRIDED = {"network": "strided", "width": 16, "dropout": 0.0, "steps": 800, "final": 0.02}

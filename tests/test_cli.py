@@ -420,7 +420,7 @@ def test_a_wrong_sequence_is_remarked_on_for_one_scan_and_counted_for_many(ask, 
 
     monkeypatch.setattr(sequence, "other_than_said", lambda scan: {"T1w": "FLAIR"} if scan.id != "b" else {})
     _, _, err = ask("detect", "good.nii.gz", "--model", "model", "--out", "r")
-    assert err[1] == "Note: it is called T1w and looks like FLAIR; --sequence says what a file is"
+    assert err[1] == "Note: it is called T1w and looks like FLAIR; check its name, or say --sequence of a file"
     for name in ("a", "b"):
         shutil.copy("good.nii.gz", f"{name}.nii.gz")
     _, _, err = ask("detect", "a.nii.gz", "b.nii.gz", "good.nii.gz", "--model", "model", "--out", "r")
@@ -443,7 +443,7 @@ def test_each_sequence_is_looked_at_by_the_package_s_model_for_it(ask, tmp_path,
     assert {id: used[id]["gamma_score"] for id in "abcd"} == {"a": 0.1, "b": 0.02, "c": 0.1, "d": 0.1}
     # For what the package has no weights for, those of T1w look, and it is said.
     assert [line for line in err if "has learned" in line] == [
-        "Note: the model has learned T1w, 'd' is T2w (--sequence says what a file is)"
+        "Note: the model has learned T1w, 'd' is T2w (of a file, --sequence says what it is)"
     ]
     for i in (1, 2):
         ask("detect", "a_T1w.nii.gz", "b_FLAIR.nii.gz", "c.nii.gz", "--out", "s", "-q", "--shard", f"{i}/2")
@@ -580,6 +580,16 @@ def test_preprocess_then_fit_on_the_folder_then_calibrate(ask, tmp_path):
     assert {row["split"] for row in files.read_table(tmp_path / "m2/split.tsv")} == {"fit", "validate", "test"}
 
 
+def test_two_sequences_of_one_scan_are_not_looked_at_in_one_folder(ask, tmp_path):
+    scan_file(tmp_path / "sub-7_T1w.nii.gz", 1)
+    scan_file(tmp_path / "sub-7_FLAIR.nii.gz", 2)
+    code, _, err = ask("detect", "sub-7_T1w.nii.gz", "sub-7_FLAIR.nii.gz", "--out", "o")
+    assert code == 2
+    assert len(err) == 1
+    assert "are both scan 'sub-7'; look at one sequence at a time, each with its own --out" in err[0]
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_scan_that_cannot_be_read_is_left_out_of_a_fit(ask, tmp_path):
     for n in range(3):
         scan_file(tmp_path / f"in/h{n}.nii.gz", 20 + n)
@@ -594,6 +604,9 @@ def test_a_scan_that_cannot_be_read_is_left_out_of_a_fit(ask, tmp_path):
     assert list(json.loads(out)["left_out"]) == ["h1"]
     rows = files.read_table(tmp_path / "m/split.tsv")
     assert {row["id"]: row["split"] for row in rows} == {"h0": "fit", "h1": "left out", "h2": "fit"}
+    # The table can be given back.
+    code, out, _ = ask(*FIT, "--cohort", "in", "--split", "m/split.tsv", "--out", "again", "--json")
+    assert (code, json.loads(out)["scans"], json.loads(out)["left_out"]) == (0, 2, {})
     for n in (0, 2):
         (tmp_path / f"in/h{n}.nii.gz").write_bytes(b"")
     code, _, err = ask(*FIT, "--cohort", "in", "--out", "m2")

@@ -186,7 +186,9 @@ def test_split_of_too_few() -> None:
 def test_cohorts_are_joined_under_names_of_their_own() -> None:
     made = Cohort([phantom(grid()).with_(id="sub-01")])
     both = Cohort.joined({"files": people(2), "made": made})
-    assert both.ids == ("files: sub-01", "sub-02", "made: sub-01")
+    assert both.ids == ("files: sub-01", "files: sub-02", "made: sub-01")
+    assert both.subjects == both.ids
+    assert Cohort.joined({"files": people(2), "made": made.map()[:0]}).ids == ("sub-01", "sub-02")
     assert np.array_equal(both[2].image, made[0].image)
     assert both.digest() != people(2).digest()
     again = both.map(lambda scan: scan.with_(image=2 * scan.image))
@@ -195,6 +197,29 @@ def test_cohorts_are_joined_under_names_of_their_own() -> None:
         BadCall, match="cohorts a, b have different steps and cannot be joined; join them first, then map"
     ):
         Cohort.joined({"a": made, "b": made.map(lambda scan: scan)})
+
+
+def test_sessions_of_one_person_stay_one_person_where_cohorts_are_joined() -> None:
+    a = Cohort([Entry("sub-1_ses-1", {"T1w": "a"}), Entry("sub-1_ses-2", {"T1w": "b"})])
+    scan = phantom(grid())
+    b = Cohort([scan.with_(id="sub-1_ses-1"), scan.with_(id="sub-1_ses-2")])
+    assert Cohort.joined({"a": a, "b": b}).subjects == ("a: sub-1", "a: sub-1", "b: sub-1", "b: sub-1")
+
+
+def test_what_is_in_memory_keeps_the_digest_of_its_files(tmp_path: Path) -> None:
+    entries = []
+    for n in range(3):
+        path = tmp_path / f"{n}.nii.gz"
+        files.write_image(path, phantom(grid()).image[0] * (n + 1), grid())
+        entries.append(Entry(f"s{n}", {"T1w": str(path)}))
+    cohort = Cohort(entries)
+    whole, _ = cohort.usable()
+    assert whole.digest() == whole.map(lambda scan: scan).kept().digest() == cohort.digest()
+    (tmp_path / "1.nii.gz").write_bytes(b"")
+    left, wrong = cohort.usable()
+    assert list(wrong) == ["s1"]
+    assert left.digest() == cohort.only(["s0", "s2"]).digest() != whole.digest()
+    assert whole.subset([0, 1]).digest() != whole.digest()
 
 
 def test_scans_that_cannot_be_used_are_left_out_and_told() -> None:

@@ -413,6 +413,21 @@ def refused(capsys: pytest.CaptureFixture[str], out: Path, **words: Any) -> str:
     return line
 
 
+def test_phantoms_of_another_recipe_leave_nothing_that_counts_as_made(made, tmp_path, monkeypatch):
+    dataset.begin(tmp_path, {"seed": 0})
+    dataset.finish(tmp_path, [dataset.store(made[0], tmp_path)])
+    assert list(dataset.made(tmp_path)) == ["sub-01"]
+    dataset.begin(tmp_path, {"seed": 1}, overwrite=True)
+    # A run that is stopped within the first subject.
+    dataset.store(made[0], tmp_path)
+    assert dataset.made(tmp_path) == {}
+    dataset.finish(tmp_path, [])
+    # Painted otherwise, the same recipe is another one.
+    monkeypatch.setattr(dataset, "REVISION", dataset.REVISION + 1)
+    with pytest.raises(BadCall, match="holds other phantoms"):
+        dataset.begin(tmp_path, {"seed": 1})
+
+
 def test_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
     out, stored = tmp_path / "phantoms", dataset.store
 

@@ -135,6 +135,14 @@ def test_half_of_the_masks_are_cut_closer_but_stay_one_piece():
     assert not any(shaved(nothing, MM, rng(seed)).any() for seed in range(4))
 
 
+def test_a_brain_of_which_shaving_leaves_nothing_stays_as_it_is():
+    mask = np.zeros((12, 12, 12), dtype=bool)
+    mask[4:8, 4:8, 4:8] = True
+    kept = [shaved(mask, (1.0, 1.0, 1.0), rng(seed)) for seed in range(40)]
+    assert all(0 < k.sum() <= mask.sum() for k in kept)
+    assert min(int(k.sum()) for k in kept) < mask.sum()
+
+
 def test_a_varied_cohort_is_another_and_the_plain_one_stays(maps):  # noqa: F811
     plain = healthy(2, spacing=5.0, label_maps=maps)
     varied = healthy(2, spacing=5.0, label_maps=maps, varied=True)

@@ -651,19 +651,21 @@ def test_landmarks_are_moved_onto_the_given_values_and_back(seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = np.stack([np.exp(rng.standard_normal(on.shape)), 5 * rng.standard_normal(on.shape)]).astype(np.float32)
     scan = raw(on).with_(image=image, sequences=("T1w", "FLAIR"))
-    before = scan.image.copy()
-    moved = intensity.landmarks(scan, ONTO)
+    before, rows = scan.image.copy(), (ONTO, tuple(2 * value for value in ONTO))
+    moved = intensity.landmarks(scan, rows)
     for channel in (0, 1):
         values = moved.image[channel][scan.brain]
-        np.testing.assert_allclose(np.percentile(values, intensity.LANDMARKS), ONTO, atol=0.02)
+        np.testing.assert_allclose(np.percentile(values, intensity.LANDMARKS), rows[channel], atol=0.04)
+        np.testing.assert_allclose(intensity.landmarks_of([moved, moved], channel), rows[channel], atol=0.04)
         order = np.argsort(scan.image[channel][scan.brain])
         assert (np.diff(values[order]) >= 0).all()
         back = space.to_native(moved, moved.image[channel], "image", channel)
         np.testing.assert_allclose(back[scan.brain], before[channel][scan.brain], atol=1e-3, rtol=1e-3)
     assert not moved.image[:, ~scan.brain].any()
-    again = intensity.landmarks(moved, ONTO)
-    np.testing.assert_allclose(again.image, moved.image, atol=0.05)
-    np.testing.assert_allclose(intensity.landmarks_of([moved, moved]), ONTO, atol=0.02)
+    again = intensity.landmarks(moved, rows)
+    np.testing.assert_allclose(again.image, moved.image, atol=0.1)
+    with pytest.raises(BadCall, match=rf"landmarks of 1 channels, scan '{scan.id}' has 2; give a row for each"):
+        intensity.landmarks(scan, ONTO)
 
 
 def test_landmarks_undo_another_curve_and_keep_what_is_far_out_far_out() -> None:
@@ -685,6 +687,8 @@ def test_landmarks_undo_another_curve_and_keep_what_is_far_out_far_out() -> None
 
 def test_landmarks_that_cannot_be() -> None:
     scan = raw(grid())
+    with pytest.raises(BadCall, match="landmarks of no scan"):
+        intensity.landmarks_of([])
     for onto in (ONTO[:-1], ONTO[::-1], (0.0,) * 11):
         with pytest.raises(BadCall, match=r"landmarks: 1[01] values, needs 11 that rise; 'landmarks_of' finds them"):
             intensity.landmarks(scan, onto)

@@ -426,6 +426,16 @@ def test_one_failure_is_not_the_end(work):
     assert [r["status"] for r in rows] == ["done", "failed", "skipped"]
 
 
+def test_another_sequence_of_a_scan_does_not_take_its_results_away(work):
+    other, before = scan_file(work / "in/other.nii.gz", 5), tree(work / "out")
+    for more in ({}, {"overwrite": True}):
+        row = detect(work / "model", Entry("sub-a", {"T2w": str(other)}), work / "out", **more)
+        assert row["status"] == "failed"
+        assert "results of its T1w lie there, those of its T2w would replace them; name another --out" in row["message"]
+        assert tree(work / "out") == before
+    assert again(work) == "skipped"
+
+
 def test_no_place_for_the_log_either(work, monkeypatch):
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
+from anomri import preprocess
+from anomri.cohorts.phantom import healthy
 from anomri.errors import BadInput
 from anomri.preprocess import sequence
 from anomri.preprocess.sequence import TABLE, features, learn, likeness, other_than_said, told
+from anomri.preprocess.space import mni152
 from anomri.scan import Scan
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -47,7 +50,7 @@ def test_features_are_what_they_say_and_do_not_depend_on_scale_or_offset():
     np.testing.assert_allclose(features(moved), found, atol=1e-4)
 
 
-def test_of_a_finer_grid_every_second_voxel_counts():
+def test_of_a_finer_grid_means_of_blocks_count():
     scan = brain("T2w", 1)
     fine = scan.with_(
         image=scan.image.repeat(2, 1).repeat(2, 2).repeat(2, 3),
@@ -56,6 +59,15 @@ def test_of_a_finer_grid_every_second_voxel_counts():
     )
     coarse = scan.with_(affine=np.diag([2.0, 2.0, 2.0, 1.0]))
     np.testing.assert_allclose(features(fine), features(coarse))
+    # Noise that 2 mm average away does not count, and a block that is outside by more than half is outside.
+    noisy = fine.with_(image=fine.image + np.resize([3.0, -3.0], fine.image.shape).astype(np.float32))
+    np.testing.assert_allclose(features(noisy), features(coarse), atol=1e-4)
+    thin = fine.brain.copy()
+    thin[::2] = False
+    thin[1::2, ::2] = False
+    with pytest.raises(BadInput, match="its brain is empty"):
+        features(fine.with_(brain=thin))
+    assert other_than_said(fine.with_(brain=thin)) == {}
 
 
 def test_brains_that_were_not_learned_from_are_told_apart(table):
@@ -103,6 +115,21 @@ def test_a_brain_without_contrast_is_refused():
     for image, mask in ((np.ones_like(scan.image), scan.brain), (scan.image, np.zeros_like(scan.brain))):
         with pytest.raises(BadInput, match="its brain is empty or constant; check the image and the brain mask"):
             features(scan.with_(image=image, brain=mask))
+
+
+@pytest.mark.parametrize("spacing", [1.0, 2.0])
+def test_the_table_of_the_package_knows_the_template(spacing):
+    scan = preprocess.run(preprocess.preset("itermask3d", spacing=spacing), mni152())
+    assert likeness(scan)["T1w"] > 0.9
+    called = scan.with_(sequences=("T2w",))
+    assert other_than_said(called) == ({"T2w": "T1w"} if likeness(scan)["T1w"] >= sequence.SURE else {})
+
+
+def test_the_table_of_the_package_tells_phantoms_apart():
+    for scan in healthy(2, sequences=tuple(BRIGHT), spacing=2.0):
+        ready = preprocess.run(preprocess.preset("itermask3d", spacing=2.0), scan)
+        for channel, name in enumerate(BRIGHT):
+            assert likeness(ready, channel)[name] > 0.95
 
 
 def test_the_table_of_the_package_knows_the_three_sequences():

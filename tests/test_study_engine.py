@@ -296,6 +296,23 @@ def test_a_scan_that_cannot_be_learned_from_is_left_out_and_told(tmp_path):
     assert path.name in told[0]
     data = methods.load(tmp_path / "out/models/Bright").data
     assert (data["scans"], len(data["left_out"])) == (1, 1)
+    study.run(fitted_with(), tmp_path / "out", places={"TINY": str(folder)}, limit=1, say=said.append)
+    assert f"Bright was fitted without {data['left_out'][0]}; take " in said[-1]
+
+
+def test_a_file_to_fit_and_to_validate_on_is_refused(data, tmp_path):
+    with pytest.raises(BadInput, match="is both to fit and to validate on"):
+        study.run(fitted_with(validate=("healthy", "test")), tmp_path, places={"TINY": str(data)}, limit=1)
+
+
+def test_a_source_that_is_empty_is_told(data, tmp_path):
+    nobody = tiny(
+        entrants={"Bright": BRIGHT},
+        cases=[PLAIN],
+        sources={"healthy": source(part=lambda c: c[:0]), "test": source(part=last)},
+    )
+    with pytest.raises(BadInput, match=r"Tiny: none of the 5 scans at '.*' is of the part that is asked for"):
+        study.run(nobody, tmp_path, places={"TINY": str(data)}, limit=1)
 
 
 def test_scans_that_are_preprocessed_already_are_left_as_they_are(data, tmp_path):

@@ -6,7 +6,6 @@ import hashlib
 import math
 import re
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
@@ -76,6 +75,7 @@ class Cohort(Sequence[Scan]):
         self.entries: tuple[Entry | Scan, ...] = tuple(entries)
         self.steps = tuple(steps)
         self._kept: dict[int, Scan] | None = {} if keep else None
+        self._digest: str | None = None
         seen: set[str] = set()
         for entry in self.entries:
             if entry.id in seen:
@@ -118,11 +118,16 @@ class Cohort(Sequence[Scan]):
 
     def map(self, *steps: Step) -> Cohort:
         """The cohort with steps added; nothing is read yet."""
-        return Cohort(self.entries, (*self.steps, *steps))
+        return self._like(Cohort(self.entries, (*self.steps, *steps)))
 
     def kept(self) -> Cohort:
         """The cohort with every scan kept in memory, preprocessed, once it was asked for."""
-        return Cohort(self.entries, self.steps, keep=True)
+        return self._like(Cohort(self.entries, self.steps, keep=True))
+
+    def _like(self, same: Cohort) -> Cohort:
+        """The same entries, under the digest that they have here."""
+        same._digest = self._digest
+        return same
 
     def usable(self, told: Callable[[int, str], None] | None = None) -> tuple[Cohort, dict[str, str]]:
         """The scans that can be read and preprocessed, in memory; and of each other one, by its id, what is wrong with it.
@@ -141,11 +146,14 @@ class Cohort(Sequence[Scan]):
         if wrong and not scans:
             first = next(iter(wrong.values()))
             raise BadInput(f"none of the {len(self)} scans can be used; the first: {first}")
-        return Cohort(scans), wrong
+        found = Cohort(scans)
+        # What a training depends on is told as files tell it, whatever the last digits of their preprocessing.
+        found._digest = self.subset(i for i, name in enumerate(self.ids) if name not in wrong).digest()
+        return found, wrong
 
     @classmethod
     def joined(cls, parts: Mapping[str, Cohort]) -> Cohort:
-        """All scans of several cohorts, in order; an id that several parts have becomes "name of its part: id".
+        """All scans of several cohorts, in order; where parts share an id, all ids and subjects become "name of the part: id".
 
         Raises `BadCall` where their steps differ: join first, then `map`.
         """
@@ -154,12 +162,17 @@ class Cohort(Sequence[Scan]):
             raise BadCall(
                 f"cohorts {', '.join(parts)} have different steps and cannot be joined; join them first, then map"
             )
-        times = Counter(id for part in parts.values() for id in part.ids)
+        apart = len({id for part in parts.values() for id in part.ids}) == sum(map(len, parts.values()))
         entries: list[Entry | Scan] = []
         for name, part in parts.items():
             for entry in part.entries:
-                id = entry.id if times[entry.id] == 1 else f"{name}: {entry.id}"
-                entries.append(entry.with_(id=id) if isinstance(entry, Scan) else replace(entry, id=id))
+                if not apart:
+                    id, whose = f"{name}: {entry.id}", f"{name}: {_subject(entry)}"
+                    if isinstance(entry, Scan):
+                        entry = entry.with_(id=id)
+                    else:
+                        entry = replace(entry, id=id, facts={**entry.facts, "subject": whose})
+                entries.append(entry)
         return cls(entries, next(iter(steps), ()))
 
     def subset(self, indices: Iterable[int]) -> Cohort:
@@ -274,6 +287,8 @@ class Cohort(Sequence[Scan]):
 
     def digest(self) -> str:
         """A hash of what the cohort is made of: ids, names and sizes of files (contents of scans in memory)."""
+        if self._digest is not None:
+            return self._digest
         h = hashlib.sha256()
         for entry in self.entries:
             h.update(f"{entry.id}\n".encode())
@@ -291,7 +306,7 @@ def _facts(entry: Entry | Scan) -> Mapping[str, str]:
 
 def _subject(entry: Entry | Scan) -> str:
     facts = _facts(entry)
-    named = re.match(r"sub-[A-Za-z0-9]+(?=_|$)", entry.id)
+    named = re.match(r"(.*: )?sub-[A-Za-z0-9]+(?=_|$)", entry.id)
     return facts.get("subject") or facts.get("participant_id") or (named[0] if named else entry.id)
 
 

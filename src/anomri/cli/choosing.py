@@ -207,7 +207,14 @@ def scans_of(
         raise BadCall(
             f"--brain and --id are for one scan, {len(paths)} were given; use a --cohort table with a column brain"
         )
-    return Cohort([_entry({sequence or _sequence(path): path}, brain, id) for path in paths])
+    entries = [_entry({sequence or _sequence(path): path}, brain, id) for path in paths]
+    called: dict[str, Path] = {}
+    for entry, path in zip(entries, paths, strict=True):
+        if called.setdefault(entry.id, path) != path:
+            raise BadCall(
+                f"'{called[entry.id]}' and '{path}' are both scan '{entry.id}'; look at one sequence at a time, each with its own --out"
+            )
+    return Cohort(entries)
 
 
 def _entry(images: dict[str, Path], brain: Path | None, id: str | None) -> Any:
@@ -249,6 +256,8 @@ def parts_of(whole: Cohort, split: Path | None, validate: int, seed: int, fold: 
     table = splits.read(split)
     parts: dict[str, list[str]] = {name: [] for name in PARTS}
     for said, ids in table.parts(fold).items():
+        if said == splits.LEFT_OUT:
+            continue
         name = "fit" if said == splits.TRAIN else said
         if name not in PARTS:
             raise BadInput(

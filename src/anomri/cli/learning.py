@@ -134,6 +134,7 @@ def fit(
     command; one that is finished is left as it is. For several devices or machines start it with torchrun.
     """
     from anomri import files
+    from anomri.cohorts.splits import LEFT_OUT
     from anomri.methods import load
     from anomri.nets.device import pick_device
     from anomri.report import figures
@@ -191,7 +192,7 @@ def fit(
         if rank == 0:
             built.data = {**built.data, "left_out": left_out, "asked": asked}
             rows = [
-                {"id": id, "split": "left out" if id in left_out else name}
+                {"id": id, "split": LEFT_OUT if id in left_out else name}
                 for name, part in parts.items()
                 for id in part.ids
             ]

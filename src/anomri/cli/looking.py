@@ -221,7 +221,7 @@ def _tell_odd(method: Method, scans: Cohort, say: Say) -> None:
         shown = list(entry.images if isinstance(entry, Entry) else entry.sequences)
         if shown != learned and len(shown) == len(learned):
             say(
-                f"Note: the model has learned {', '.join(learned)}, '{entry.id}' is {', '.join(shown)} (--sequence says what a file is)"
+                f"Note: the model has learned {', '.join(learned)}, '{entry.id}' is {', '.join(shown)} (of a file, --sequence says what it is)"
             )
             return
 
@@ -235,7 +235,7 @@ def _tell_one(row: Mapping[str, Any], out: Path, page: bool, say: Say) -> None:
         f"{row['id']}{before}: {marked}, score {row['score']:.3g} (higher is more abnormal), {row['seconds']:.0f} s. Results: {out}"
     )
     if row["message"]:
-        say(f"Note: it {row['message']}; --sequence says what a file is")
+        say(f"Note: it {row['message']}; check its name, or say --sequence of a file")
     if page:
         say(f"Page: {(out / (row['label'] + '.html')).resolve()}")
 

@@ -60,6 +60,10 @@ class Split:
         return {name: tuple(ids) for name, ids in parts.items()}
 
 
+LEFT_OUT = "left out"
+"""The part of scans that a fit could not use, in the table that it writes; nobody reads them."""
+
+
 def draw(
     cohort: Cohort, sizes: Mapping[str, int], *, folds: int = 0, seed: int = 0, stratify: str | None = None
 ) -> Split:

@@ -29,7 +29,7 @@ class AE(Restorer):
         latent is spatial, its 16 x `width` channels (`latent` and `dense` are not used)
     width : channels of the first level
     levels : of the convolutional one, each halves the grid
-    dropout : probability of dropping an element; Behrendt's has none, Baur's 0.1, IterMask3D's network 0.2
+    dropout : probability of dropping an element; None is the paper's of the backbone: none (Baur's has 0.1), or IterMask3D's 0.2
     augmented : whether training images are augmented (`corruptions.augment`)
     score, sign, sigma, cleaning : see `Restorer`
     final : share of the rate that is left at the end; 1 is the papers'
@@ -53,7 +53,7 @@ class AE(Restorer):
         backbone: str = "convolutional",
         width: int = 32,
         levels: int = 4,
-        dropout: float = 0.0,
+        dropout: float | None = None,
         augmented: bool = False,
         score: str = "l1",
         sign: str = "both",
@@ -79,7 +79,7 @@ class AE(Restorer):
 
     def network(self, channels: int, edges: tuple[int, ...]) -> nn.Module:
         if self.backbone == "residual":
-            return SkiplessUNet(channels, channels, self.width, self.dropout)
+            return SkiplessUNet(channels, channels, self.width, 0.2 if self.dropout is None else self.dropout)
         return Autoencoder(
             self.dims,
             channels,
@@ -88,7 +88,7 @@ class AE(Restorer):
             self.latent,
             dense=self.dense,
             edges=edges if self.dense else None,
-            dropout=self.dropout,
+            dropout=self.dropout or 0.0,
         )
 
     def recipe(self) -> Recipe:

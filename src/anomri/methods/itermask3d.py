@@ -155,7 +155,7 @@ class IterMask3D(Method):
             low, high = box(brain.numpy(), size=size)
             if mask == "random" and _chosen(self.moved, rng):
                 # No further than its box is larger than it.
-                spare = size - np.subtract(*box(brain.numpy())[::-1])
+                spare = np.maximum(0, size - np.subtract(*box(brain.numpy())[::-1]))
                 low = low + (torch.rand(3, generator=rng).numpy() * (spare + 1)).astype(int) - spare // 2
                 high = low + size
             x, x_f, m, brain = (cut(part, low, high) for part in (x, self._high(x, scan), m, brain))

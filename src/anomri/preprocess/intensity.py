@@ -71,22 +71,27 @@ def percentile(scan: Scan, q: float = 99.0, low: float = 0.0, high: float = 1.0)
     return scan.with_(image=image, history=(*scan.history, Scaled(tuple(gains), offsets)))
 
 
-def landmarks(scan: Scan, onto: Sequence[float]) -> Scan:
+def landmarks(scan: Scan, onto: Sequence[float] | Sequence[Sequence[float]]) -> Scan:
     """The scan with the percentiles `LANDMARKS` of each channel's brain moved onto given values, straight in between.
 
     Beyond them it goes on at the slope between the second and the last but one: what is far out, such as a lesion, stays far out.
 
     Parameters
     ----------
-    onto : rising, one for each of `LANDMARKS`; `landmarks_of` finds them on healthy scans
+    onto : rising, one for each of `LANDMARKS`; `landmarks_of` finds them on healthy scans. Of several channels, such a row for each
 
     Raises `BadCall` where they do not rise or are too few, `BadInput` where two percentiles of the scan are the same. Source: Nyul and
     Udupa, On standardizing the MR image intensity scale (1999); the slope beyond is ours.
     """
-    after = tuple(float(value) for value in onto)
-    if len(after) != len(LANDMARKS) or not all(a < b for a, b in pairwise(after)):
+    after = [tuple(map(float, row)) for row in (onto if np.ndim(onto) == 2 else [onto])]  # type: ignore[arg-type]
+    for row in after:
+        if len(row) != len(LANDMARKS) or not all(a < b for a, b in pairwise(row)):
+            raise BadCall(
+                f"landmarks: {len(row)} values, needs {len(LANDMARKS)} that rise; 'landmarks_of' finds them on healthy scans"
+            )
+    if len(after) != len(scan.sequences):
         raise BadCall(
-            f"landmarks: {len(after)} values, needs {len(LANDMARKS)} that rise; 'landmarks_of' finds them on healthy scans"
+            f"landmarks of {len(after)} channels, scan '{scan.id}' has {len(scan.sequences)}; give a row for each"
         )
     before = [tuple(float(value) for value in np.percentile(values, LANDMARKS)) for values in _inside(scan)]
     for channel, knots in enumerate(before):
@@ -95,15 +100,17 @@ def landmarks(scan: Scan, onto: Sequence[float]) -> Scan:
                 f"scan '{scan.id}': two of the percentiles {', '.join(f'{q:g}' for q in LANDMARKS)} of {scan.sequences[channel]} inside "
                 "the brain are the same; check the image and the brain mask"
             )
-    slopes = tuple((after[-2] - after[1]) / (knots[-2] - knots[1]) for knots in before)
-    curve = Curved(tuple(before), (after,) * len(before), slopes)
+    slopes = tuple((row[-2] - row[1]) / (knots[-2] - knots[1]) for row, knots in zip(after, before, strict=True))
+    curve = Curved(tuple(before), tuple(after), slopes)
     moved = np.stack([np.where(scan.brain, curve(x, channel), np.float32(0)) for channel, x in enumerate(scan.image)])
     return scan.with_(image=moved, history=(*scan.history, curve))
 
 
 def landmarks_of(scans: Iterable[Scan], channel: int = 0) -> list[float]:
-    """Means over healthy scans, z-scored, of the percentiles `LANDMARKS` of a channel's brain; for `landmarks`."""
+    """Means over healthy scans, z-scored, of the percentiles `LANDMARKS` of a channel's brain; for `landmarks`. Raises `BadCall` for none."""
     found = [np.percentile(scan.image[channel][scan.brain], LANDMARKS) for scan in scans]
+    if not found:
+        raise BadCall("landmarks of no scan; give healthy ones, z-scored")
     return [round(float(value), 4) for value in np.mean(found, axis=0)]
 
 

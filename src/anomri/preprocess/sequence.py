@@ -6,7 +6,7 @@ brain is bright: T1w in its depth, T2w in its fluid, FLAIR least of all there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -40,13 +40,13 @@ Values = NDArray[np.float64]
 def features(scan: Scan, channel: int = 0) -> Values:
     """`(16,)`: percentiles of the brain's intensities, medians by depth, and skewness, of intensities at mean 0 and SD 1.
 
-    Of a finer grid than `GRID_MM` every so many-th voxel is looked at. A shell that a brain has not takes that of the one above it. Raises
+    Of a finer grid than `GRID_MM` the means of so many voxels are looked at. A shell that a brain has not takes that of the one above it. Raises
     `BadInput` for a brain that is empty or constant.
     """
     steps = [max(1, round(GRID_MM / mm)) for mm in scan.spacing]
-    some = tuple(slice(None, None, step) for step in steps)
-    brain, spacing = scan.brain[some], [mm * step for mm, step in zip(scan.spacing, steps, strict=True)]
-    values = scan.image[channel][some][brain].astype(np.float64)
+    share = _sums(scan.brain.astype(np.float64), steps)
+    brain, spacing = share >= np.prod(steps) / 2, [mm * step for mm, step in zip(scan.spacing, steps, strict=True)]
+    values = _sums(np.where(scan.brain, scan.image[channel], 0).astype(np.float64), steps)[brain] / share[brain]
     if not values.size or not values.std() > 0:
         raise BadInput(f"scan '{scan.id}': its brain is empty or constant; check the image and the brain mask")
     middle = values.mean(), values.std()
@@ -59,6 +59,14 @@ def features(scan: Scan, channel: int = 0) -> Values:
         medians.append(float(np.median(shell)) if shell.size else medians[-1] if medians else 0.0)
     skewness = float((values.clip(-3, 3) ** 3).mean())
     return np.array([*np.percentile(values, PERCENTILES), *medians, skewness])
+
+
+def _sums(volume: Values, steps: Sequence[int]) -> Values:
+    """Sums over blocks of so many voxels; what is left over at the end of an axis is a block, too."""
+    for axis, step in enumerate(steps):
+        if step > 1:
+            volume = np.add.reduceat(volume, np.arange(0, volume.shape[axis], step), axis=axis)
+    return volume
 
 
 def learn(scans: Mapping[str, Iterable[Scan]], *, shrink: float = 0.1) -> dict[str, Any]:
@@ -94,14 +102,17 @@ def likeness(scan: Scan, channel: int = 0, table: Mapping[str, Any] | None = Non
 def other_than_said(scan: Scan) -> dict[str, str]:
     """Channels that are called one of the known sequences and surely look like another: their names, and what they look like.
 
-    Nothing is said of a brain that the grid cuts: its depths are not those of a whole one.
+    Nothing is said of a brain that the grid cuts, whose depths are not those of a whole one, nor of one that has no features.
     """
     found: dict[str, str] = {}
     if _cut(scan.brain):
         return found
     for channel, name in enumerate(scan.sequences):
         if name in _shipped()["means"]:
-            like = likeness(scan, channel)
+            try:
+                like = likeness(scan, channel)
+            except BadInput:
+                continue
             best = max(like, key=lambda one: like[one])
             if best != name and like[best] >= SURE:
                 found[name] = best

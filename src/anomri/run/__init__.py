@@ -216,6 +216,10 @@ class _Run:
         try:
             with self.flow.reading:
                 read = inputs(entry)
+                if (other := _taken(log, row, read)) is not None:
+                    said = f"scan '{entry.id}': results of its {other} lie there, those of its {row['sequence']} would replace them; name another --out"
+                    # No log: that of the other stays.
+                    return {**row, "status": "failed", "message": said}
                 key = hashed({**about, "inputs": read})
                 old = None if self.overwrite else complete(self.out, place, key)
             if old is not None and (place.page in old["outputs"] or not self.needs_page):
@@ -314,6 +318,17 @@ def complete(out: Path, place: Place, key: str) -> dict[str, Any] | None:
         return about if about["configuration"] == key and about["row"]["status"] == "done" and whole else None
     except (AnomriError, KeyError, TypeError, AttributeError, OSError):
         return None
+
+
+def _taken(log: Path, row: Row, read: Mapping[str, Mapping[str, str]]) -> str | None:
+    """The other sequence of a scan of the same name, another file, whose results lie there and would be lost."""
+    try:
+        old = files.read_json(log) if log.exists() else {}
+        there, inputs = old["row"]["sequence"], {file["sha256"] for file in old["inputs"].values()}
+    except (AnomriError, AttributeError, KeyError, TypeError):
+        return None
+    known = inputs & {file["sha256"] for file in read.values()}
+    return None if known or there == row["sequence"] else str(there)
 
 
 def _forget(out: Path, place: Place) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anomri import files, methods, preprocess
-from anomri.cohort import Cohort, Step
+from anomri.cohort import Cohort, Entry, Step
 from anomri.errors import AnomriError, BadInput, unknown
 from anomri.method import Method, versions
 from anomri.run import hashed, weights_hash
@@ -63,6 +63,8 @@ def make_ready(
 
         def opened(source: str | Sequence[str]) -> Cohort:
             parts = {name: study.sources[name].open(places) for name in named(source)}
+            if not parts:
+                raise BadInput("it names no source; name one or several")
             whole = Cohort.joined(parts) if len(parts) > 1 else next(iter(parts.values()))
             return whole.map(*method.pipeline())
 
@@ -79,7 +81,9 @@ def make_ready(
             setattr(method, attribute, value)
         # Another setting of shared weights has another threshold.
         if entrant.calibrate and (method.threshold is None or entrant.shares or entrant.set):
-            _calibrate(name, method, opened(entrant.calibrate), out, study.seed, say)
+            healthy, left = opened(entrant.calibrate), set(method.data.get("left_out", ()))
+            healthy = healthy.only(id for id in healthy.ids if id not in left) if left else healthy
+            _calibrate(name, method, healthy, out, study.seed, say)
         if entrant.then is not None:
             entrant.then(method, opened)
     except AnomriError as error:
@@ -117,6 +121,11 @@ def _fitted(
     folder = out / "models" / slug(name)
     healthy = opened(entrant.fit)
     validation = opened(entrant.validate) if entrant.validate else None
+    both = _files(healthy) & _files(validation) if validation else set()
+    if both:
+        raise BadInput(
+            f"'{Path(min(both)).name}' is both to fit and to validate on ({len(both)} files are); give sources that share none"
+        )
     free = {argument: value for argument, value in method.arguments.items() if argument in method.weightless}
     asked = files.plain({
         "arguments": method.learning,
@@ -125,6 +134,8 @@ def _fitted(
     })  # fmt: skip
     if (folder / "asked.json").is_file() and _told(folder / "asked.json", method) == asked:
         kept = methods.load(folder)
+        if kept.data.get("left_out"):
+            say(f"{name} was fitted without {', '.join(kept.data['left_out'])}; take '{folder}' away to fit it anew")
         for argument, value in free.items():
             setattr(kept, argument, value)
         return kept
@@ -143,6 +154,11 @@ def _fitted(
     files.write_json(folder / "asked.json", asked)
     # Rounded weights look as they will ever after.
     return methods.load(folder) if entrant.half else method
+
+
+def _files(cohort: Cohort) -> set[str]:
+    """What a cohort's scans are read from."""
+    return {path for entry in cohort.entries if isinstance(entry, Entry) for path in entry.images.values()}
 
 
 def _told(path: Path, method: Method) -> dict[str, Any]:

@@ -13,8 +13,9 @@ SPLIT = (34, 12, 12)
 SPLIT_SEED = 20261120
 MAPS = 20
 """Label maps that the phantoms are painted from, used in turn."""
-PHANTOMS = {"fit": (0, 17), "validate": (17, 18), "other": (18, 20)}
-"""Label maps, first and after the last, that phantoms of each use are painted from: no head is in two."""
+PHANTOMS = {"fit": (0, 17), "validate": (17, 18), "choose": (18, 19), "other": (19, 20)}
+"""Label maps, first and after the last, that phantoms of each use are painted from: to fit on, to pick the best step on, to choose
+arguments by, to report on. No head is in two."""
 
 
 def healthy_t1(index: int, sizes: tuple[int, ...] = SPLIT) -> Source:

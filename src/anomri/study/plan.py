@@ -77,7 +77,12 @@ class Source:
         if path is None:
             raise BadInput(self.missing())
         cohort = open_cohort(path, sequence=self.sequence, dataset=self.dataset)
-        return self.part(cohort) if self.part else cohort
+        found = self.part(cohort) if self.part else cohort
+        if len(found) == 0:
+            raise BadInput(
+                f"{self.title}: none of the {len(cohort)} scans at '{path}' is of the part that is asked for; it is another data set, or not whole"
+            )
+        return found
 
 
 @dataclass(frozen=True)

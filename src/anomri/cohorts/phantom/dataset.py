@@ -19,6 +19,8 @@ COLUMNS = {
     "lesion_ml": "volume of the planted lesion in ml",
 }
 Row = dict[str, Any]
+REVISION = 1
+"""Of how phantoms are painted: raised whenever the same recipe paints others, so that those of two revisions never mix."""
 
 
 def begin(root: Path, recipe: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -30,7 +32,9 @@ def begin(root: Path, recipe: Mapping[str, Any], *, overwrite: bool = False) -> 
         "Name": "Phantoms: made, not measured",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": MAKER, "Version": version("anomri"), "Recipe": files.plain(recipe)}],
+        "GeneratedBy": [
+            {"Name": MAKER, "Version": version("anomri"), "Recipe": {**files.plain(recipe), "revision": REVISION}}
+        ],
     }
     with files.reading(root):
         holds = root.exists() and any(root.iterdir())
@@ -42,6 +46,8 @@ def begin(root: Path, recipe: Mapping[str, Any], *, overwrite: bool = False) -> 
         if made != about["GeneratedBy"] and any(root.glob("sub-*/")):
             if not overwrite:
                 raise BadCall(f"folder '{root}' holds other phantoms; name another, or --overwrite deletes them")
+            # Their table first: what it names counts as made.
+            (root / "participants.tsv").unlink(missing_ok=True)
             for subject in root.glob("sub-*/"):
                 shutil.rmtree(subject)
     files.write_json(root / "dataset_description.json", about)

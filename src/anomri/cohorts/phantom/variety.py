@@ -129,8 +129,8 @@ def spot_contrast(sequence: str, rng: torch.Generator) -> float:
 
 
 def shaved(brain: NDArray[np.bool_], spacing: Sequence[float], rng: torch.Generator) -> NDArray[np.bool_]:
-    """A brain mask as another tool strips: half of the time up to `SHAVED_MM` of the fluid and cortex at its surface are missing, here more
-    and there less. What is cut off it is left out."""
+    """A brain mask as another tool strips: half of the time up to `SHAVED_MM` of the fluid and cortex at its surface are missing, in places up to
+    twice as much. What is cut off it is left out."""
     some, mm = torch.rand(2, generator=rng).tolist()
     field = smooth_field(brain.shape, spacing, 40.0, rng)[0].numpy()
     if some >= SHAVED_SHARE or not brain.any():
@@ -139,6 +139,8 @@ def shaved(brain: NDArray[np.bool_], spacing: Sequence[float], rng: torch.Genera
     depth = distance_transform_edt(np.pad(brain, 1), sampling=tuple(spacing))[1:-1, 1:-1, 1:-1] - min(spacing)
     pieces, _ = label(depth >= np.maximum(0.0, SHAVED_MM * mm * (1 + 0.5 * field)))
     sizes = np.bincount(pieces[brain])
+    if len(sizes) < 2:
+        return brain
     found: NDArray[np.bool_] = brain & (pieces == 1 + sizes[1:].argmax())
     return found
 

@@ -38,9 +38,10 @@ HELD_OUT = {sequence: f"{title}, held out" for sequence, (title, _, _) in HEALTH
 STEPS = {"T2w": 73_000, "FLAIR": 93_600}
 """IterMask3D's: 200 epochs of 730 and of 936 scans, two at a time."""
 VOLUMES: Mapping[str, Any] = {"dims": 3, "width": 16, "batch": 2, "lr": 1e-3}
-"""Arguments of the baselines that are trained as IterMask3D is, with its network (v1, section 4.1; v2, section 4.4)."""
-AE = ("ae", {**VOLUMES, "backbone": "residual", "dropout": 0.2})
-"""Its network without skips."""
+"""Arguments of the baselines that have IterMask3D's network, rate and batch (v1, section 4.1; v2, section 4.4); AE and DAE differ in dropout
+and in what their own papers say of the optimiser."""
+AE = ("ae", {**VOLUMES, "backbone": "residual"})
+"""IterMask3D's network without skips."""
 DAES = {
     "DAE (orig)": ("dae", {**VOLUMES, "noise": 1.2}),
     "DAE (tuned)": ("dae", {**VOLUMES, "noise": 3.0}),
