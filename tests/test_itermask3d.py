@@ -321,6 +321,21 @@ def test_errors_are_averaged_over_their_neighbours_inside_the_brain(monkeypatch)
     np.testing.assert_allclose(even.map[BRAIN], 0.25, rtol=1e-5)
 
 
+@pytest.mark.parametrize("floor", [0.02, 0.5])
+def test_where_averaged_errors_bend_does_not_depend_on_their_floor(monkeypatch, floor):
+    def raised(mask: np.ndarray, number: int) -> np.ndarray:
+        return np.sqrt(moody(mask, number) ** 2 + floor)
+
+    def stops(off):
+        found, _ = find(monkeypatch, off, smooth_mm=2.0)
+        return found.trace.tau, [found.trace.facts["stops"][name]["t"] for name in ("mask", "score")]
+
+    (low, before), (high, after) = stops(moody), stops(raised)
+    np.testing.assert_allclose(high - low, floor, rtol=1e-3)
+    assert before == after
+    assert min(before) > 1
+
+
 def test_a_negative_smoothing_is_refused():
     with pytest.raises(BadCall, match="smooth_mm is -1"):
         IterMask3D(width=2, smooth_mm=-1)

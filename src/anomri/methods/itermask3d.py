@@ -229,7 +229,8 @@ class IterMask3D(Method):
             error = look.errors(look.unpacked(masks[t + 1]), "step", t)
         tau = between(taus, steps)
         # Phase 2: from the whole brain once more, at the tau where the curve bends.
-        curve = bend(tau)
+        # The curve of averaged errors does not begin at 0, as a tangent does: of no region is the mean that small.
+        curve = bend(tau - tau.min() if self.smooth_mm else tau)
         ends = {
             name: stop(tau, curve.slope, gamma)
             for name, gamma in (("mask", self.gamma_mask), ("score", self.gamma_score))
