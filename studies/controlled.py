@@ -66,7 +66,7 @@ METHODS = {
     "AE, dense, 2D": learned("ae", batch=32, steps=6200, **FALL),
     "AE, spatial, 2D": learned("ae", dense=False, latent=16, batch=32, steps=7400, **FALL),
     "AE, IterMask3D's network, 3D": learned(
-        "ae", dims=3, backbone="residual", width=8, dropout=0.0, batch=2, steps=2300, **FALL
+        "ae", dims=3, backbone="residual", width=8, dropout=0.0, batch=2, steps=3800, **FALL
     ),
     "VAE, 2D": learned("vae", batch=32, steps=5700, **FALL),
     "VAE, 3D": learned("vae", dims=3, width=16, batch=4, steps=1860, **FALL),
