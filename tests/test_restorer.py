@@ -11,6 +11,7 @@ from anomri.errors import BadCall
 from anomri.methods.ae import AE
 from anomri.methods.spatial_erasing import SpatialErasing
 from anomri.methods.vae import VAE
+from anomri.nets.layers import Dropout
 from anomri.restorer import absolute, largest, runtime_of
 from anomri.scan import Scan
 
@@ -82,3 +83,17 @@ def test_cubes_are_of_volumes():
     for dims in (2, 3):
         method = SpatialErasing(dims=dims, latent=4, width=2, levels=2, steps=2, batch=2, p=1.0)
         assert np.isfinite(method.fit(Cohort([of])).detect(of).map).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"dims": 3, "backbone": "residual", "width": 2}, 0.2),
+        ({"dims": 3, "backbone": "residual", "width": 2, "dropout": 0.0}, 0.0),
+        ({"dims": 2}, 0.0),
+        ({"dims": 2, "dropout": 0.1}, 0.1),
+    ],
+)
+def test_an_autoencoder_drops_as_its_paper_does_unless_told_otherwise(arguments, wanted):
+    net = AE(**arguments).network(1, (32,) * arguments["dims"])
+    assert {layer.p for layer in net.modules() if isinstance(layer, Dropout)} == {wanted}
