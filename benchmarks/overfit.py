@@ -1,10 +1,10 @@
 """Every method that trains, on one scan alone: a method that cannot learn one scan by heart has a fault, whatever its paper says.
 
-Command (two cores: about 20 minutes; --steps 30 for a look)
+Command (two cores: about 25 minutes; --steps 30 for a look)
     python benchmarks/overfit.py --out overfit/ [--scan brain_T1w.nii.gz]
 
-The scan is one's own, stripped, or a phantom. Each method has the arguments of studies/controlled.py, and what hides a part of the
-image, or drops a part of the network, is left on: the loss then ends above 0, at what cannot be known.
+The scan is one's own, stripped, or a phantom. Each method has the arguments of studies/controlled.py, which have no dropout; what hides a
+part of the image is left on: the loss then ends above 0, at what cannot be known.
 Writes `overfit.tsv`, the loss of every step, and `overfit.png`, the same as curves.
 """
 
@@ -45,7 +45,7 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scan", type=Path)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--only", nargs="*", help="names of METHODS")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
