@@ -16,7 +16,10 @@ def phantom(
     out: Annotated[Path, option("--out", "-o", metavar="FOLDER", help="Folder for the scans, a BIDS data set.")] = Path(
         "phantoms"
     ),
-    n: Annotated[int, option("--n", metavar="N", help="How many subjects.")] = 10,
+    n: Annotated[
+        int | None,
+        option("--n", metavar="N", show_default=False, help="How many subjects. Default: 10, or all of --scans."),
+    ] = None,
     sequence: Annotated[
         str,
         option(
@@ -33,6 +36,15 @@ def phantom(
             metavar="FOLDER",
             show_default=False,
             help="Label maps with FreeSurfer's numbers to paint. Default: the MNI152 tissue maps of nilearn's package.",
+        ),
+    ] = None,
+    scans: Annotated[
+        Path | None,
+        option(
+            "--scans",
+            metavar="FOLDER",
+            show_default=False,
+            help="Healthy T1w scans, as for --cohort, to show as --sequence and other scanners would, instead of making subjects.",
         ),
     ] = None,
     varied: Annotated[
@@ -85,12 +97,13 @@ def phantom(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make scans of healthy subjects, with lesions planted in them if asked for. No downloads.
+    """Make scans of healthy subjects, with lesions planted in them if asked for; or show real ones in other sequences. No downloads.
 
     Every subject differs in anatomy, contrast, shading and noise. Its brain mask and the truth of its lesion lie beside it, and
     'detect --cohort' and 'fit --cohort' read the folder. They are phantoms: good for trying things out, no measure of how a
     method does on patients. A run that is stopped goes on with the same command.
     """
+    from anomri.cohorts import open_cohort
     from anomri.cohorts import phantom as phantoms
     from anomri.cohorts.phantom import dataset
     from anomri.run.flow import Flow
@@ -102,21 +115,37 @@ def phantom(
         if given and lesion is None:
             raise BadCall("--contrast, --ml and --mass-effect are a lesion's; name its kind with --lesion")
         sequences = [name.strip() for name in sequence.split(",") if name.strip()]
-        scans = phantoms.healthy(
-            n, sequences=sequences, seed=seed, spacing=spacing, label_maps=label_maps, varied=varied, device=device
-        )
+        if scans is not None:
+            if label_maps is not None or varied:
+                raise BadCall(
+                    "--label-maps and --varied are of subjects that are made; --scans repaints those that are there"
+                )
+            real = open_cohort(scans)
+            made = phantoms.repainted(real[:n], sequences=sequences, seed=seed, spacing=spacing)
+        else:
+            made = phantoms.healthy(
+                10 if n is None else n,
+                sequences=sequences,
+                seed=seed,
+                spacing=spacing,
+                label_maps=label_maps,
+                varied=varied,
+                device=device,
+            )
+        n = len(made)
         if contrasts and len(contrasts) not in (1, len(sequences)):
             raise BadCall(
                 f"--contrast names {len(contrasts)}, --sequence {len(sequences)}; give one contrast for all, or one for each sequence"
             )
         if lesion is not None:
-            scans = scans.map(phantoms.planted(kind=lesion, seed=seed, **given))
+            made = made.map(phantoms.planted(kind=lesion, seed=seed, **given))
         recipe = {
             "sequences": sequences,
             "seed": seed,
             "spacing": spacing,
             "label_maps": label_maps and label_maps.name,
             **({"varied": True} if varied else {}),
+            **({"scans": real.digest()} if scans is not None else {}),
         }
         dataset.begin(out, {**recipe, "n": n, "lesion": lesion, **given}, overwrite=overwrite)
         rows = {} if overwrite else dataset.made(out)
@@ -125,11 +154,11 @@ def phantom(
             def kept(row: dict[str, Any]) -> None:
                 # After each: a run that is stopped goes on with the next.
                 rows[row["participant_id"]] = row
-                dataset.finish(out, [rows[id] for id in scans.ids if id in rows])
+                dataset.finish(out, [rows[id] for id in made.ids if id in rows])
                 told(len(rows), row["participant_id"])
 
-            todo = [index for index, id in enumerate(scans.ids) if id not in rows]
-            Flow(jobs).run(todo, lambda index: [dataset.store(scans[index], out)], kept)
+            todo = [index for index, id in enumerate(made.ids) if id not in rows]
+            Flow(jobs).run(todo, lambda index: [dataset.store(made[index], out)], kept)
         say(f"Phantoms made: {n} ({', '.join(sequences)}), in {out}; detect, fit and calibrate take it as --cohort")
         if as_json:
-            print_json({"out": str(out), "subjects": [rows[id] for id in scans.ids]})
+            print_json({"out": str(out), "subjects": [rows[id] for id in made.ids]})

@@ -6,6 +6,7 @@ scanner (tissue means, resolution, texture, shading, another curve of intensitie
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,16 +16,17 @@ import numpy as np
 import torch
 
 from anomri.cohort import Cohort, Step
-from anomri.cohorts.phantom import labels, template
+from anomri.cohorts.phantom import labels, repaint, template
 from anomri.cohorts.phantom.scanner import checked
 from anomri.corruptions.lesions import CONTRASTS, KINDS, blob, check_sizes, paste, plant
 from anomri.errors import BadCall, unknown
 from anomri.nets.device import pick_device
+from anomri.preprocess import brain, space
 from anomri.preprocess.space import mni152
 from anomri.scan import Scan
 from anomri.train import generator
 
-__all__ = ["healthy", "planted", "template_with_lesion"]
+__all__ = ["healthy", "planted", "repainted", "template_with_lesion"]
 
 SPACING_MM = (0.5, 20.0)
 """Edges of voxels that phantoms are made with. The templates have 1 mm; finer ones take memory and show nothing more."""
@@ -64,9 +66,7 @@ def healthy(
         raise BadCall("the packaged template has no skull; give a folder of label maps, or take the brain alone")
     if varied and label_maps is None:
         raise BadCall("the packaged template has no structures to vary; give a folder of label maps")
-    low, high = SPACING_MM
-    if not low <= spacing <= high:
-        raise BadCall(f"a phantom's voxels cannot be {spacing:g} mm; use {low:g} to {high:g} mm, such as 1 or 2")
+    _check_spacing(spacing)
     names = checked(sequences)
     pick_device(device)
     maps = None if label_maps is None else labels.found(label_maps)
@@ -74,6 +74,46 @@ def healthy(
     ids = [f"sub-{number:0{digits}d}" for number in range(1, n + 1)]
     draw = _Draw(names, seed, spacing, maps, stripped, device, varied)
     return Cohort([draw.blank(id) for id in ids], [draw])
+
+
+def repainted(
+    scans: Cohort, *, sequences: Sequence[str] = ("T2w", "FLAIR"), seed: int = 0, spacing: float = 1.0
+) -> Cohort:
+    """Real, healthy T1w scans as other sequences and other scanners would show them (`repaint`), each made when it is asked for.
+
+    Parameters
+    ----------
+    scans : T1w, stripped or to be stripped, as they were read
+    sequences, spacing : as in `healthy`; T1w is painted, too, as another scanner would show it
+    seed : the same seed, sequences and spacing give the same phantoms of the same scans
+
+    Raises `BadCall` for an unknown sequence, such a spacing, no scan, or ids that are no names of folders (`sub-01`).
+    """
+    _check_spacing(spacing)
+    names = checked(sequences)
+    odd = [id for id in scans.ids if not re.fullmatch(r"sub-[A-Za-z0-9]+", id)]
+    if odd or not len(scans):
+        raise BadCall(
+            f"scan '{odd[0]}' cannot be a phantom's name; give a BIDS data set with one scan of each subject (sub-01), or a table with such ids"
+            if odd
+            else "no scan to repaint; name a folder that holds some"
+        )
+    return scans.map(
+        space.reorient,
+        brain.extract,
+        partial(space.resample, spacing=spacing),
+        partial(_repainted, sequences=names, seed=seed),
+    )
+
+
+def _repainted(scan: Scan, *, sequences: tuple[str, ...], seed: int) -> Scan:
+    return repaint.subject(scan, sequences, generator("repaint", seed, scan.id))
+
+
+def _check_spacing(spacing: float) -> None:
+    low, high = SPACING_MM
+    if not low <= spacing <= high:
+        raise BadCall(f"a phantom's voxels cannot be {spacing:g} mm; use {low:g} to {high:g} mm, such as 1 or 2")
 
 
 @dataclass(frozen=True)
