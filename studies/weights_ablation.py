@@ -6,6 +6,8 @@ Data
                     (https://github.com/BBillot/SynthSeg, data/training_label_maps), about half an hour of one core:
                     anomri phantom --n 200 --sequence T1w,T2w,FLAIR --spacing 2 --label-maps training_label_maps/ --varied \\
                         --seed 20261121 --out varied/
+    $REPAINTED      the real scans as other sequences and scanners would show them, five minutes:
+                    anomri phantom --scans ds002748/ --sequence T1w,T2w,FLAIR --spacing 2 --seed 1 --out repainted/
 
 Split
     Real scans as in studies/controlled.py: 34 to fit; of the 12 that are not tested on, 6 to pick the best step on and 6 to look at.
@@ -18,7 +20,8 @@ Budget
     real ones alone.
 
 Command (two cores: an hour and a half; a run that is stopped goes on)
-    anomri study run studies/weights_ablation.py --data HEALTHY_T1=ds002748/ --data VARIED=varied/ --out weights_ablation/ --jobs 2
+    anomri study run studies/weights_ablation.py --data HEALTHY_T1=ds002748/ --data VARIED=varied/ \\
+        --data REPAINTED=repainted/ --out weights_ablation/ --jobs 2
 
 Expected
     docs/results.md has the numbers of our run. Lesions are pasted; nothing is chosen on real ones.
@@ -26,7 +29,7 @@ Expected
 
 from anomri.study import Case, Entrant, Plot, Study, Table
 from anomri.study.changes import lesion
-from anomri.study.ours import healthy_t1, phantoms
+from anomri.study.ours import healthy_t1, phantoms, repainted
 
 SEQUENCES = ("T1w", "T2w", "FLAIR")
 SIXES = (34, 6, 6, 12)
@@ -40,6 +43,8 @@ for name in SEQUENCES:
         f"{name}": phantoms(name, "fit"),
         f"{name}, validate": phantoms(name, "validate"),
         f"{name}, other": phantoms(name, "choose", 6),
+        f"{name}, repainted": repainted(0, name, SIXES),
+        f"{name}, repainted, other": repainted(2, name, SIXES),
     }
 
 STRIDED = {"network": "strided", "width": 16, "dropout": 0.0, "steps": 800, "final": 0.02}
@@ -60,17 +65,14 @@ ARMS = {
     "The paper's network": arm(network="residual", width=8, steps=375),
     "Real scans alone": arm(fit="real"),
     "Phantoms alone": arm(fit="T1w"),
+    "Repainted, too": arm(fit=(*BOTH, "T1w, repainted")),
     "Nothing randomised": arm(contrast=0.0, thick=0.0, moved=0.0),
-    "Always in the middle": arm(moved=0.0),
     "No whole-brain masks": arm(whole_brain=0.0),
     "Half whole-brain masks": arm(whole_brain=0.5),
     "Landmarks": arm(preset={"landmarks": MEANS}),
     "N4": arm(preset={"n4": True}),
     "Real scans alone, registered": arm(fit="real", validate="real, validate", preset={"register": True}),
-    **{
-        f"Errors over {mm} mm": Entrant("itermask3d", shares="Base", set={"smooth_mm": float(mm)})
-        for mm in (1, 2, 3, 4)
-    },
+    **{f"Errors over {mm} mm": Entrant("itermask3d", shares="Base", set={"smooth_mm": float(mm)}) for mm in (2, 3, 4)},
 }
 SHARED = {
     "All sequences in one": arm(
@@ -78,14 +80,24 @@ SHARED = {
     ),
     "T2w alone": arm(fit="T2w", validate="T2w, validate"),
     "FLAIR alone": arm(fit="FLAIR", validate="FLAIR, validate"),
+    "T2w, repainted, too": arm(fit=("T2w", "T2w, repainted"), validate="T2w, validate"),
+    "FLAIR, repainted, too": arm(fit=("FLAIR", "FLAIR, repainted"), validate="FLAIR, validate"),
 }
-LOOK_AT = {"real, other": "Real T1w", **{f"{name}, other": f"Other scanners, {name}" for name in SEQUENCES}}
+LOOK_AT = {
+    "real, other": "Real T1w",
+    **{f"{name}, other": f"Other scanners, {name}" for name in SEQUENCES},
+    **{f"{name}, repainted, other": f"Repainted, {name}" for name in SEQUENCES},
+}
+"""Sources to their names: real scans, phantoms of other heads, and real heads as other scanners would show them."""
 
 
 def lookers(source: str) -> tuple[str, ...]:
     """Who looks at the scans of a source: arms of their sequence, and the one of all."""
     name = source.partition(",")[0]
-    return ("All sequences in one", *(ARMS if name in ("real", "T1w") else (f"{name} alone",)))
+    return (
+        "All sequences in one",
+        *(ARMS if name in ("real", "T1w") else (f"{name} alone", f"{name}, repainted, too")),
+    )
 
 
 CASES = [

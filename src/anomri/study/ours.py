@@ -5,6 +5,8 @@ Of the real scans the last 12 are seen by no weights and by no choice.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from anomri.cohort import Cohort
 from anomri.study.plan import Source
 
@@ -21,15 +23,31 @@ arguments by, to report on. No head is in two."""
 def healthy_t1(index: int, sizes: tuple[int, ...] = SPLIT) -> Source:
     """Part `index` of 58 skull-stripped T1w of one scanner, OpenNeuro ds002748; the split depends on the subjects' ids alone."""
 
-    def part(cohort: Cohort) -> Cohort:
-        return cohort.split(*sizes, seed=SPLIT_SEED)[index]
-
     return Source(
         title="OpenNeuro ds002748",
         variable="HEALTHY_T1",
         offered="https://openneuro.org/datasets/ds002748 (CC0)",
         layout="BIDS: sub-01/anat/sub-01_T1w.nii.gz",
-        part=part,
+        part=_part(index, sizes),
+    )
+
+
+def _part(index: int, sizes: tuple[int, ...]) -> Callable[[Cohort], Cohort]:
+    def part(cohort: Cohort) -> Cohort:
+        return cohort.split(*sizes, seed=SPLIT_SEED)[index]
+
+    return part
+
+
+def repainted(index: int, sequence: str, sizes: tuple[int, ...] = SPLIT) -> Source:
+    """Part `index` of the same subjects as another sequence, or another scanner's T1w, would show them; the same split."""
+    return Source(
+        title="OpenNeuro ds002748, repainted",
+        variable="REPAINTED",
+        sequence=sequence,
+        offered="made by 'anomri phantom --scans', as this study's docstring says",
+        layout="BIDS: sub-01/anat/sub-01_T1w.nii.gz, _T2w, _FLAIR",
+        part=_part(index, sizes),
     )
 
 
