@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +89,18 @@ def test_what_cannot_be_repainted_is_told(real):
     two = real[0].with_(image=np.concatenate([real[0].image] * 2), sequences=("T1w", "T2w"))
     with pytest.raises(BadInput, match="has 2 channels; a T1w alone is repainted"):
         repaint.subject(two, ("T2w",), torch.Generator())
+
+
+def test_a_scan_that_cannot_be_read_is_left_out(tmp_path, real, capsys):
+    for scan in real:
+        files.write_image(tmp_path / f"in/{scan.id}/anat/{scan.id}_T1w.nii.gz", scan.image[0], scan.grid)
+    broken = tmp_path / "in/sub-0/anat/sub-0_T1w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(typer.Exit) as ended:
+        ask(tmp_path / "out", n=None, scans=tmp_path / "in", sequence="T2w", quiet=False)
+    assert ended.value.exit_code == 3
+    assert any(line.startswith("Left out: ") and broken.name in line for line in capsys.readouterr().err.splitlines())
+    assert open_cohort(tmp_path / "out", sequence="T2w").ids == ("sub-1",)
 
 
 def test_the_verb_repaints_a_folder_and_goes_on(tmp_path, real, capsys):

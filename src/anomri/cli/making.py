@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
+
 from anomri.cli.choosing import RUNNING, DeviceOption, JobsOption, JsonOption, QuietOption, SeedOption, option
-from anomri.cli.terminal import print_json, progress, remarks
-from anomri.errors import BadCall
+from anomri.cli.terminal import SOME_FAILED, print_json, progress, remarks
+from anomri.errors import BadCall, BadInput
 
 LESIONS = "Lesions"
 
@@ -101,7 +103,8 @@ def phantom(
 
     Every subject differs in anatomy, contrast, shading and noise. Its brain mask and the truth of its lesion lie beside it, and
     'detect --cohort' and 'fit --cohort' read the folder. They are phantoms: good for trying things out, no measure of how a
-    method does on patients. A run that is stopped goes on with the same command.
+    method does on patients. A run that is stopped goes on with the same command. Exit code 3 if some of --scans could
+    not be used.
     """
     from anomri.cohorts import open_cohort
     from anomri.cohorts import phantom as phantoms
@@ -149,16 +152,32 @@ def phantom(
         }
         dataset.begin(out, {**recipe, "n": n, "lesion": lesion, **given}, overwrite=overwrite)
         rows = {} if overwrite else dataset.made(out)
+        left_out: list[str] = []
         with progress(quiet, "Making", n) as told:
 
-            def kept(row: dict[str, Any]) -> None:
+            def make(index: int) -> list[dict[str, Any] | str]:
+                try:
+                    return [dataset.store(made[index], out)]
+                except BadInput as error:
+                    return [str(error)]
+
+            def kept(row: dict[str, Any] | str) -> None:
+                if isinstance(row, str):
+                    left_out.append(row)
+                    return
                 # After each: a run that is stopped goes on with the next.
                 rows[row["participant_id"]] = row
                 dataset.finish(out, [rows[id] for id in made.ids if id in rows])
                 told(len(rows), row["participant_id"])
 
             todo = [index for index, id in enumerate(made.ids) if id not in rows]
-            Flow(jobs).run(todo, lambda index: [dataset.store(made[index], out)], kept)
-        say(f"Phantoms made: {n} ({', '.join(sequences)}), in {out}; detect, fit and calibrate take it as --cohort")
+            Flow(jobs).run(todo, make, kept)
+        for line in left_out:
+            say(f"Left out: {line}")
+        say(
+            f"Phantoms made: {len(rows)} ({', '.join(sequences)}), in {out}; detect, fit and calibrate take it as --cohort"
+        )
         if as_json:
-            print_json({"out": str(out), "subjects": [rows[id] for id in made.ids]})
+            print_json({"out": str(out), "subjects": [rows[id] for id in made.ids if id in rows]})
+        if left_out:
+            raise typer.Exit(SOME_FAILED)
