@@ -6,6 +6,8 @@ Data
                     (https://github.com/BBillot/SynthSeg, data/training_label_maps), about half an hour of one core:
                     anomri phantom --n 200 --sequence T1w,T2w,FLAIR --spacing 2 --label-maps training_label_maps/ --varied \\
                         --seed 20261121 --out varied/
+    $REPAINTED      the real scans as other sequences and scanners would show them, five minutes:
+                    anomri phantom --scans ds002748/ --sequence T1w,T2w,FLAIR --spacing 2 --seed 1 --out repainted/
     $LESION_MASKS   a folder of lesion masks in MNI space, `*.nii.gz` (made from OpenNeuro ds004889)
     $MS_CASE        a table with columns id, T1w, T2w, FLAIR, lesion of one MS patient (MSLUB, doi 10.1007/s12021-017-9348-7)
 
@@ -21,7 +23,8 @@ Recipe
 
 Command (two cores: three hours to learn, 20 minutes to look; a run that is stopped goes on)
     anomri study run studies/shipped_weights.py --out shipped/ --jobs 2 \\
-        --data HEALTHY_T1=ds002748/ --data VARIED=varied/ --data LESION_MASKS=masks/ --data MS_CASE=ms.tsv
+        --data HEALTHY_T1=ds002748/ --data VARIED=varied/ --data REPAINTED=repainted/ \\
+        --data LESION_MASKS=masks/ --data MS_CASE=ms.tsv
     studies/controlled.py looks at the T1w weights beside all other methods: artefacts, and random lesions.
 
 Expected
@@ -30,7 +33,7 @@ Expected
 
 from anomri.study import Case, Entrant, Plot, Source, Study, Table
 from anomri.study.changes import artefact, lesion, mask_of_mni
-from anomri.study.ours import healthy_t1, phantoms
+from anomri.study.ours import healthy_t1, phantoms, repainted
 
 SEQUENCES = ("T1w", "T2w", "FLAIR")
 LEARNED = {
@@ -42,9 +45,12 @@ MODELS = {name: f"itermask3d-{name.lower()}-2mm" for name in SEQUENCES}
 
 def weights(name: str) -> Entrant:
     """The model of a sequence; that of T1w has seen real scans, too."""
-    fit = ("real, fit", "T1w, fit") if name == "T1w" else f"{name}, fit"
-    validate = ("real, validate", "T1w, validate") if name == "T1w" else f"{name}, validate"
-    return Entrant("itermask3d", LEARNED, fit=fit, validate=validate, preset={"spacing": 2.0}, half=True)
+    fit, validate = ([f"{name}, {use}", f"{name}, repainted, {use}"] for use in ("fit", "validate"))
+    if name == "T1w":
+        fit, validate = ["real, fit", *fit], ["real, validate", *validate]
+    return Entrant(
+        "itermask3d", LEARNED, fit=fit, validate=validate, preset={"spacing": 2.0, "clip": (-3.0, 4.0)}, half=True
+    )
 
 
 ARTEFACTS = (
@@ -132,6 +138,11 @@ STUDY = Study(
             f"{name}, {use}": phantoms(name, use, 12 if use == "other" else None)
             for name in SEQUENCES
             for use in ("fit", "validate", "other")
+        },
+        **{
+            f"{name}, repainted, {use}": repainted(index, name)
+            for name in SEQUENCES
+            for index, use in enumerate(("fit", "validate"))
         },
         **{
             f"MS, {name}": Source(

@@ -642,6 +642,23 @@ def test_percentile_scales_and_cuts() -> None:
     assert (done.image[0][~scan.brain] == 0).all()
 
 
+def test_intensities_are_clipped_inside_the_brain_alone() -> None:
+    scan = raw(grid())
+    image = np.random.default_rng(0).normal(0, 4, scan.image.shape).astype(np.float32)
+    scan = scan.with_(image=image)
+    done = intensity.clip(scan, -3.0, 4.0)
+    inside = done.image[:, scan.brain]
+    assert (inside.min(), inside.max()) == (-3.0, 4.0)
+    between = (image > -3) & (image < 4) | ~scan.brain
+    np.testing.assert_array_equal(done.image[between], image[between])
+    assert done.history == scan.history
+    with pytest.raises(BadCall, match="clipping from 4 to -3; needs a lower one first"):
+        intensity.clip(scan, 4.0, -3.0)
+    ready = preprocess.run(preprocess.preset("itermask3d", spacing=4.0, clip=(-1.0, 1.5)), raw(grid()))
+    assert (ready.image[0][ready.brain].min(), ready.image[0][ready.brain].max()) == (-1.0, 1.5)
+    assert not ready.image[0][~ready.brain].any()
+
+
 ONTO = (-2.0, -1.5, -1.0, -0.5, -0.2, 0.0, 0.4, 0.8, 1.1, 1.4, 2.0)
 
 

@@ -35,6 +35,7 @@ def itermask3d(
     register_by: str = "simpleitk",
     k: float = 3.0,
     field_mm: float = 192.0,
+    clip: Sequence[float] | None = None,
     landmarks: Sequence[float] | Sequence[Sequence[float]] | None = None,
 ) -> tuple[Step, ...]:
     """IterMask3D, section 4.1: brain alone, isotropic grid, 192 mm field of view around the brain, iterative z-score.
@@ -48,6 +49,7 @@ def itermask3d(
     register_by : "simpleitk" or "greedy" (`space.register`)
     k : voxels within `k` SD make mean and SD: 3 in the paper's second version, 2 in its first
     field_mm : edge of the field of view
+    clip : lowest and highest z-score, such as (-3, 4): what lies beyond is set to them (`intensity.clip`); not the paper's
     landmarks : values that percentiles of the brain are moved onto at last, a row for each of several channels (`intensity.landmarks`);
         not the paper's
     """
@@ -59,6 +61,7 @@ def itermask3d(
         partial(space.resample, spacing=spacing),
         partial(space.crop_or_pad, size_mm=(field_mm,) * 3),
         partial(intensity.zscore, k=k),
+        *((partial(intensity.clip, low=clip[0], high=clip[1]),) if clip is not None else ()),
         *((partial(intensity.landmarks, onto=landmarks),) if landmarks is not None else ()),
     )
 
