@@ -50,6 +50,7 @@ for name in SEQUENCES:
 STRIDED = {"network": "strided", "width": 16, "dropout": 0.0, "steps": 800, "final": 0.02}
 SHOWN = {"flip": 0.5, "rotation": 0.3, "whole_brain": 0.2, "contrast": 0.5, "thick": 0.3, "moved": 1.0}
 BOTH = ("real", "T1w")
+CLIP = (-3.0, 4.0)
 MEANS = (-2.0536, -1.3395, -0.93, -0.6105, -0.314, -0.0102, 0.3025, 0.6283, 0.9742, 1.3534, 1.9303)
 """`preprocess.intensity.landmarks_of` the 34 real scans."""
 
@@ -69,6 +70,7 @@ ARMS = {
     "Nothing randomised": arm(contrast=0.0, thick=0.0, moved=0.0),
     "No whole-brain masks": arm(whole_brain=0.0),
     "Half whole-brain masks": arm(whole_brain=0.5),
+    "Clipped": arm(preset={"clip": CLIP}),
     "Landmarks": arm(preset={"landmarks": MEANS}),
     "N4": arm(preset={"n4": True}),
     "Real scans alone, registered": arm(fit="real", validate="real, validate", preset={"register": True}),
@@ -78,11 +80,14 @@ SHARED = {
     "All sequences in one": arm(
         fit=(*BOTH, "T2w", "FLAIR"), validate=("real, validate", *(f"{name}, validate" for name in SEQUENCES))
     ),
-    "T2w alone": arm(fit="T2w", validate="T2w, validate"),
-    "FLAIR alone": arm(fit="FLAIR", validate="FLAIR, validate"),
-    "T2w, repainted, too": arm(fit=("T2w", "T2w, repainted"), validate="T2w, validate"),
-    "FLAIR, repainted, too": arm(fit=("FLAIR", "FLAIR, repainted"), validate="FLAIR, validate"),
 }
+for name in ("T2w", "FLAIR"):
+    own = {"fit": name, "validate": f"{name}, validate"}
+    SHARED |= {
+        f"{name} alone": arm(**own),
+        f"{name}, repainted, too": arm(**{**own, "fit": (name, f"{name}, repainted")}),
+        f"{name}, clipped": arm(**own, preset={"clip": CLIP}),
+    }
 LOOK_AT = {
     "real, other": "Real T1w",
     **{f"{name}, other": f"Other scanners, {name}" for name in SEQUENCES},
@@ -96,7 +101,7 @@ def lookers(source: str) -> tuple[str, ...]:
     name = source.partition(",")[0]
     return (
         "All sequences in one",
-        *(ARMS if name in ("real", "T1w") else (f"{name} alone", f"{name}, repainted, too")),
+        *(ARMS if name in ("real", "T1w") else (one for one in SHARED if one.startswith(name))),
     )
 
 
