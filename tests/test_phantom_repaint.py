@@ -110,6 +110,8 @@ def test_the_verb_repaints_a_folder_and_goes_on(tmp_path, real, capsys):
     ask(tmp_path / "out", n=1, scans=tmp_path / "in", sequence="T2w,FLAIR")
     ask(tmp_path / "all", n=None, scans=tmp_path / "in", sequence="T2w,FLAIR")
     assert open_cohort(tmp_path / "out", sequence="FLAIR").ids == ("sub-0",)
+    about = files.read_json(tmp_path / "all/dataset_description.json")
+    assert about["Name"] == "Phantoms: real scans, repainted"
     whole = open_cohort(tmp_path / "all", sequence="T2w,FLAIR")
     assert whole.ids == ("sub-0", "sub-1")
     wanted = repainted(open_cohort(tmp_path / "in"), sequences=("T2w", "FLAIR"), spacing=MM)[1]

@@ -29,7 +29,7 @@ def begin(root: Path, recipe: Mapping[str, Any], *, overwrite: bool = False) -> 
     Raises `BadCall` where it holds anything else, unless these are phantoms and `overwrite` says to delete them.
     """
     about = {
-        "Name": "Phantoms: made, not measured",
+        "Name": "Phantoms: real scans, repainted" if recipe.get("scans") else "Phantoms: made, not measured",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [
