@@ -2,12 +2,8 @@
 
 Data
     $HEALTHY_T1     OpenNeuro ds002748 (58 skull-stripped T1w; CC0), BIDS: https://openneuro.org/datasets/ds002748
-    $VARIED         phantoms of all ages and scanners, painted from the label maps that SynthSeg publishes
-                    (https://github.com/BBillot/SynthSeg, data/training_label_maps), about half an hour of one core:
-                    anomri phantom --n 200 --sequence T1w,T2w,FLAIR --spacing 2 --label-maps training_label_maps/ --varied \\
-                        --seed 20261121 --out varied/
-    $REPAINTED      the real scans as other sequences and scanners would show them, five minutes:
-                    anomri phantom --scans ds002748/ --sequence T1w,T2w,FLAIR --spacing 2 --seed 1 --out repainted/
+    $VARIED, $REPAINTED     phantoms of all ages and scanners, and the real scans as other sequences and scanners would show them: made
+                    as studies/shipped_weights.py says
 
 Split
     Real scans as in studies/controlled.py: 34 to fit; of the 12 that are not tested on, 6 to pick the best step on and 6 to look at.
