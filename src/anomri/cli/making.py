@@ -164,11 +164,12 @@ def phantom(
             def kept(row: dict[str, Any] | str) -> None:
                 if isinstance(row, str):
                     left_out.append(row)
+                    told(len(rows) + len(left_out), "left out")
                     return
                 # After each: a run that is stopped goes on with the next.
                 rows[row["participant_id"]] = row
                 dataset.finish(out, [rows[id] for id in made.ids if id in rows])
-                told(len(rows), row["participant_id"])
+                told(len(rows) + len(left_out), row["participant_id"])
 
             todo = [index for index, id in enumerate(made.ids) if id not in rows]
             Flow(jobs).run(todo, make, kept)

@@ -72,16 +72,17 @@ def percentile(scan: Scan, q: float = 99.0, low: float = 0.0, high: float = 1.0)
 
 
 def clip(scan: Scan, low: float, high: float) -> Scan:
-    """The scan with intensities inside the brain no lower and no higher than these.
+    """The scan with intensities inside the brain no lower and no higher than these, in the image's own unit (SD, of a z-scored one).
 
     Of a z-scored FLAIR or T2w, fluid lies 2.5 SD from the mean where the z-score counted it and 7 where it did not, which depends on how
     much of it there is: that is no contrast between tissues. What was clipped stays clipped where the scan goes back to its own intensities.
 
-    Raises `BadCall` where `low` is not below `high`.
+    Raises `BadCall` where `low` is not below `high`. Source: ours.
     """
     if not low < high:
         raise BadCall(f"clipping from {low:g} to {high:g}; needs a lower one first, such as -3 and 4")
-    image = np.where(scan.brain, scan.image.clip(low, high), scan.image)
+    image = scan.image.copy()
+    np.clip(image, low, high, out=image, where=scan.brain)
     return scan.with_(image=image)
 
 

@@ -22,7 +22,6 @@ arguments by, to report on. No head is in two."""
 
 def healthy_t1(index: int, sizes: tuple[int, ...] = SPLIT) -> Source:
     """Part `index` of 58 skull-stripped T1w of one scanner, OpenNeuro ds002748; the split depends on the subjects' ids alone."""
-
     return Source(
         title="OpenNeuro ds002748",
         variable="HEALTHY_T1",
@@ -30,13 +29,6 @@ def healthy_t1(index: int, sizes: tuple[int, ...] = SPLIT) -> Source:
         layout="BIDS: sub-01/anat/sub-01_T1w.nii.gz",
         part=_part(index, sizes),
     )
-
-
-def _part(index: int, sizes: tuple[int, ...]) -> Callable[[Cohort], Cohort]:
-    def part(cohort: Cohort) -> Cohort:
-        return cohort.split(*sizes, seed=SPLIT_SEED)[index]
-
-    return part
 
 
 def repainted(index: int, sequence: str, sizes: tuple[int, ...] = SPLIT) -> Source:
@@ -67,3 +59,10 @@ def phantoms(sequence: str, use: str, most: int | None = None) -> Source:
         layout="BIDS: sub-001/anat/sub-001_T1w.nii.gz, _T2w, _FLAIR",
         part=part,
     )
+
+
+def _part(index: int, sizes: tuple[int, ...]) -> Callable[[Cohort], Cohort]:
+    def part(cohort: Cohort) -> Cohort:
+        return cohort.split(*sizes, seed=SPLIT_SEED)[index]
+
+    return part

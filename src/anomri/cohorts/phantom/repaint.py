@@ -33,9 +33,9 @@ def subject(scan: Scan, sequences: Sequence[str], rng: torch.Generator) -> Scan:
 
     Parameters
     ----------
-    scan : one channel, T1w, with its brain mask; its grid stays
+    scan : one channel `(1, I, J, K)`, T1w in any unit, with its brain mask; its grid stays
 
-    Raises `BadInput` where it has several channels, or no three tissues can be told apart in it.
+    Returns `(len(sequences), I, J, K)`, 0 or more inside the brain and 0 outside, and the brain mask that goes with it. Source: ours. Raises `BadInput` where it has several channels, or no three tissues can be told apart in it.
     """
     if len(scan.sequences) != 1:
         raise BadInput(f"scan '{scan.id}' has {len(scan.sequences)} channels; a T1w alone is repainted")
@@ -74,7 +74,7 @@ def tissues(values: Array, id: str = "") -> NDArray[np.float64]:
 
 
 def recoloured(x: Tensor, knots: Sequence[float] | NDArray[np.float64], onto: Sequence[float]) -> Tensor:
-    """`x` along straight lines that take three rising knots onto three values; below the first as at it, above the last at `BEYOND` of the
+    """`x`, of any shape, along straight lines that take three rising knots onto three values; below the first as at it, above the last at `BEYOND` of the
     last slope, never below 0."""
     (a, b, c), (p, q, r) = map(float, knots), onto
     below = p + (x.clamp(a, b) - a) * ((q - p) / (b - a))
