@@ -76,6 +76,11 @@ SHARED = {
     "All sequences in one": arm(
         fit=(*BOTH, "T2w", "FLAIR"), validate=("real, validate", *(f"{name}, validate" for name in SEQUENCES))
     ),
+    "All sequences in one, three times as long": arm(
+        fit=(*BOTH, "T2w", "FLAIR"),
+        validate=("real, validate", *(f"{name}, validate" for name in SEQUENCES)),
+        steps=3 * STRIDED["steps"],
+    ),
 }
 for name in ("T2w", "FLAIR"):
     own = {"fit": name, "validate": f"{name}, validate"}
@@ -97,6 +102,7 @@ def lookers(source: str) -> tuple[str, ...]:
     name = source.partition(",")[0]
     return (
         "All sequences in one",
+        "All sequences in one, three times as long",
         *(ARMS if name in ("real", "T1w") else (one for one in SHARED if one.startswith(name))),
     )
 

@@ -194,6 +194,21 @@ BAD_CALLS: dict[str, tuple[str, str]] = {
         "preset 'behrendt' does not take --spacing; it takes --strip, --n4, --register, --template, --register-by",
         "preset argument",
     ),
+    "preprocess good.nii.gz --prepare clip=3": ("clip is 3; needs two numbers, the lower one first", "one limit"),
+    "preprocess good.nii.gz --prepare clip=4,-3": ("clip is (4, -3); needs two numbers", "limits the wrong way"),
+    "preprocess good.nii.gz --prepare landmarks=1,2": ("landmarks: 2 values, needs 11 that rise", "few landmarks"),
+    "preprocess good.nii.gz --prepare landmarks=some": ("landmarks are 'some'; needs 11 numbers", "landmarks in words"),
+    "preprocess good.nii.gz --prepare k=wide": (
+        "--prepare k=wide: k needs a number, such as 3.0",
+        "prepare another type",
+    ),
+    "preprocess good.nii.gz --prepare clap=1": ("known: clip", "unknown argument of a preset"),
+    "preprocess good.nii.gz --preset bengs --prepare clip=-3,4": (
+        "unknown argument of preset 'bengs'",
+        "clip of bengs",
+    ),
+    "preprocess good.nii.gz --prepare spacing=2": ("spacing has an option of its own, --spacing", "spacing prepared"),
+    "fit itermask3d --cohort . --out m --preset none --prepare k=2": ("preset 'none'", "prepare of none"),
     "preprocess good.nii.gz --preset bengs --template good.nii.gz": (
         "preset 'bengs' does not take --template; it takes --strip",
         "preset template",
@@ -712,12 +727,35 @@ def test_a_fit_may_begin_with_a_models_weights(ask, tmp_path):
     assert "other settings" in err[0]
 
 
+def test_any_argument_of_a_preset_can_be_said_and_is_remembered(ask, tmp_path):
+    for n in range(2):
+        scan_file(tmp_path / f"in/h{n}.nii.gz", 20 + n)
+    clipped = ("--prepare", "clip=-1,1.5", "--prepare", "field_mm=208")
+    assert ask(*FIT, "--cohort", "in", *clipped, "--out", "m", "-q") == (0, "", [])
+    assert load(tmp_path / "m").preset_arguments == {"spacing": MM, "clip": [-1, 1.5], "field_mm": 208.0}
+    assert ask("preprocess", "good.nii.gz", "--spacing", MM, *clipped, "--out", "p", "-q")[0] == 0
+    (image,) = (tmp_path / "p").rglob("*_T1w.nii.gz")
+    values = nib.load(image).get_fdata()
+    assert (values.min(), values.max()) == pytest.approx((-1.0, 1.5), abs=1e-4)
+    assert max(values.shape) * MM >= 208
+
+
+def test_calibrate_leaves_out_what_cannot_be_used_and_says_so(ask, tmp_path):
+    scan_file(tmp_path / "in/h.nii.gz", 30)
+    (tmp_path / "in/broken.nii.gz").write_bytes(b"no image")
+    code, _, err = ask("calibrate", "model", "--cohort", "in", "--out", "calibrated")
+    assert code == 0
+    assert [line for line in err if "Left out" in line and "broken" in line]
+    assert "In 1 healthy scan," in err[-1]
+    assert load(tmp_path / "calibrated").threshold > 0
+
+
 def test_calibrate_into_another_folder(ask, tmp_path):
     scan_file(tmp_path / "in/h.nii.gz", 30)
     before = tree(tmp_path / "model")
     code, _, err = ask("calibrate", "model", "--cohort", "in", "--out", "calibrated")
     assert code == 0
-    assert "In 1 healthy scans" in err[0]
+    assert "In 1 healthy scan," in err[0]
     assert tree(tmp_path / "model") == before
     assert load(tmp_path / "calibrated").threshold is not None
 

@@ -652,7 +652,7 @@ def test_intensities_are_clipped_inside_the_brain_alone() -> None:
     between = (image > -3) & (image < 4) | ~scan.brain
     np.testing.assert_array_equal(done.image[between], image[between])
     assert done.history == scan.history
-    with pytest.raises(BadCall, match="clipping from 4 to -3; needs a lower one first"):
+    with pytest.raises(BadCall, match=r"clip is \(4.0, -3.0\); needs two numbers, the lower one first"):
         intensity.clip(scan, 4.0, -3.0)
     ready = preprocess.run(preprocess.preset("itermask3d", spacing=4.0, clip=(-1.0, 1.5)), raw(grid()))
     assert (ready.image[0][ready.brain].min(), ready.image[0][ready.brain].max()) == (-1.0, 1.5)

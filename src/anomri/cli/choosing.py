@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Mapping
 from importlib.abc import InspectLoader
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,6 +129,13 @@ SpacingOption = Annotated[
     option(
         "--spacing", metavar="MM", panel=PREPARING, show_default=False,
         help="Edge of a voxel in mm, where the preset leaves it open: 1 is the paper's, 2 takes an eighth of the time and memory. Default: 1.",
+    ),
+]  # fmt: skip
+PrepareOption = Annotated[
+    list[str] | None,
+    option(
+        "--prepare", metavar="NAME=VALUE", panel=PREPARING, show_default=False,
+        help="Any other argument of the preset, such as clip=-3,4 (z-scores beyond are set to these). May be repeated.",
     ),
 ]  # fmt: skip
 SplitOption = Annotated[
@@ -278,7 +286,7 @@ def given_to(preset: str, strip: str, **options: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    options : spacing, n4, and what `registration_of` gives
+    options : spacing, n4, and what `registration_of` and `prepared_by` give
 
     Raises `BadCall` for an unknown preset, an unknown strip, and an option that the preset does not take.
     """
@@ -345,11 +353,32 @@ def settings_of(method: str, pairs: list[str] | None) -> dict[str, Any]:
     """The arguments that --set gives to a method, in the types of its own defaults."""
     from anomri.methods import method_class
 
-    known = inspect.signature(method_class(method)).parameters
+    return _arguments_of(method, inspect.signature(method_class(method)).parameters, pairs, "--set")
+
+
+def prepared_by(preset: str, pairs: list[str] | None) -> dict[str, Any]:
+    """The arguments that --prepare gives to a preset, in the types of its own defaults; for `given_to`."""
+    from anomri.method import NO_PRESET, presets
+    from anomri.preprocess import PRESETS
+
+    if preset not in presets():
+        raise unknown("preset", preset, presets())
+    known = {} if preset == NO_PRESET else dict(inspect.signature(PRESETS[preset]).parameters)
+    found = _arguments_of(f"preset '{preset}'", known, pairs, "--prepare")
+    for name, ways in GIVES.items():
+        if name in found:
+            raise BadCall(f"--prepare {name}=...: {name} has an option of its own, {' and '.join(ways)}; use that")
+    return found
+
+
+def _arguments_of(
+    whose: str, known: Mapping[str, inspect.Parameter], pairs: list[str] | None, way: str
+) -> dict[str, Any]:
+    """Arguments of NAME=VALUE, in the types of their defaults; raises `BadCall` for an unknown name and another type."""
     found: dict[str, Any] = {}
-    for name, said in pairs_of(pairs, "--set").items():
+    for name, said in pairs_of(pairs, way).items():
         if name not in known:
-            raise unknown(f"argument of {method}", name, known)
+            raise unknown(f"argument of {whose}", name, known)
         try:
             value = ast.literal_eval(said)
         except (ValueError, SyntaxError):
@@ -358,7 +387,7 @@ def settings_of(method: str, pairs: list[str] | None) -> dict[str, Any]:
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if default not in (None, inspect.Parameter.empty) and type(value) is not type(default):
-            raise BadCall(f"--set {name}={said}: {name} needs {_type(default)}, such as {default}")
+            raise BadCall(f"{way} {name}={said}: {name} needs {_type(default)}, such as {default}")
         found[name] = value
     return found
 

@@ -18,6 +18,7 @@ from anomri.cli.choosing import (
     FoldOption,
     JsonOption,
     N4Option,
+    PrepareOption,
     QuietOption,
     RegisterByOption,
     RegisterOption,
@@ -33,6 +34,7 @@ from anomri.cli.choosing import (
     option,
     parts_of,
     pipeline_of,
+    prepared_by,
     registration_of,
     settings_of,
 )
@@ -102,6 +104,7 @@ def fit(
     register: RegisterOption = None,
     template: TemplateOption = None,
     register_by: RegisterByOption = None,
+    prepare: PrepareOption = None,
     minutes: Annotated[
         float | None,
         option(
@@ -146,7 +149,8 @@ def fit(
         if start is not None:
             built.begin_with(load(start))
         registered = registration_of(register, template, register_by)
-        built.preset, built.preset_arguments = preset, given_to(preset, "auto", spacing=spacing, n4=n4, **registered)
+        more = {**registered, **prepared_by(preset, prepare)}
+        built.preset, built.preset_arguments = preset, given_to(preset, "auto", spacing=spacing, n4=n4, **more)
         pipeline = pipeline_of(built, strip)
         pick_device(device)
         parts = parts_of(opened(cohort, sequence, where, dataset), split, validate, seed, fold)
@@ -291,6 +295,7 @@ def calibrate(
     With --split, the scans of 'validate' are used.
     """
     from anomri.methods import WEIGHTS, load
+    from anomri.run import public
 
     with remarks(quiet) as say:
         method = load(model)
@@ -305,8 +310,12 @@ def calibrate(
         scans = opened(cohort, sequence, where, dataset)
         if split is not None:
             scans = parts_of(scans, split, 0, seed, fold)["validate"]
+        with progress(quiet, "Reading", len(scans)) as told:
+            healthy, wrong = scans.map(*pipeline_of(method, strip)).usable(told)
+        for id, why in wrong.items():
+            say(f"Left out: {public(why, scans.entries[scans.ids.index(id)])}")
         done = 0
-        with progress(quiet, "Calibrating", len(scans)) as told:
+        with progress(quiet, "Calibrating", len(healthy)) as told:
 
             def counted(scan: Any) -> Any:
                 nonlocal done
@@ -314,10 +323,10 @@ def calibrate(
                 told(done, scan.id)
                 return scan
 
-            method.calibrate(scans.map(*pipeline_of(method, strip), counted), rate=rate, seed=seed)
+            method.calibrate(healthy.map(counted), rate=rate, seed=seed)
         folder = method.save(out or model)
         say(
-            f"In {len(scans)} healthy scans, a share of {rate:g} of the brain exceeds {method.threshold:.4g}. Wrote {folder}"
+            f"In {len(healthy)} healthy scan{'s' * (len(healthy) != 1)}, a share of {rate:g} of the brain exceeds {method.threshold:.4g}. Wrote {folder}"
         )
         if as_json:
             print_json({"out": str(folder), "threshold": method.threshold, **method.data["calibration"]})

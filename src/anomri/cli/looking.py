@@ -22,6 +22,7 @@ from anomri.cli.choosing import (
     JsonOption,
     N4Option,
     OverwriteOption,
+    PrepareOption,
     QuietOption,
     RegisterByOption,
     RegisterOption,
@@ -35,6 +36,7 @@ from anomri.cli.choosing import (
     given_to,
     option,
     pipeline_of,
+    prepared_by,
     registration_of,
     scans_of,
     shard_of,
@@ -354,6 +356,7 @@ def preprocess(
     register: RegisterOption = None,
     template: TemplateOption = None,
     register_by: RegisterByOption = None,
+    prepare: PrepareOption = None,
     jobs: JobsOption = 1,
     shard: ShardOption = "1/1",
     overwrite: OverwriteOption = False,
@@ -373,7 +376,8 @@ def preprocess(
         if preset not in steps.PRESETS:
             raise unknown("preset", preset, steps.PRESETS)
         registered = registration_of(register, template, register_by)
-        pipeline = steps.preset(preset, **given_to(preset, strip, spacing=spacing, n4=n4, **registered))
+        more = {**registered, **prepared_by(preset, prepare)}
+        pipeline = steps.preset(preset, **given_to(preset, strip, spacing=spacing, n4=n4, **more))
         scans = scans_of(scan, image, cohort, sequence, brain, id, where, dataset)
         with progress(quiet, "Preprocessing", len(scans)) as told:
             done = 0

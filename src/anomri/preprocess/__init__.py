@@ -52,7 +52,12 @@ def itermask3d(
     clip : lowest and highest z-score, such as (-3, 4): what lies beyond is set to them (`intensity.clip`); not the paper's
     landmarks : values that percentiles of the brain are moved onto at last, a row for each of several channels (`intensity.landmarks`);
         not the paper's
+
+    Raises `BadCall` for a `clip` or `landmarks` that cannot be.
     """
+    low, high = (0.0, 0.0) if clip is None else intensity.limits(clip)
+    if landmarks is not None:
+        intensity.rows(landmarks)
     return (
         space.reorient,
         partial(brain.extract, how=strip),
@@ -61,7 +66,7 @@ def itermask3d(
         partial(space.resample, spacing=spacing),
         partial(space.crop_or_pad, size_mm=(field_mm,) * 3),
         partial(intensity.zscore, k=k),
-        *((partial(intensity.clip, low=clip[0], high=clip[1]),) if clip is not None else ()),
+        *((partial(intensity.clip, low=low, high=high),) if clip is not None else ()),
         *((partial(intensity.landmarks, onto=landmarks),) if landmarks is not None else ()),
     )
 

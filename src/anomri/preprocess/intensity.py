@@ -79,11 +79,18 @@ def clip(scan: Scan, low: float, high: float) -> Scan:
 
     Raises `BadCall` where `low` is not below `high`. Source: ours.
     """
-    if not low < high:
-        raise BadCall(f"clipping from {low:g} to {high:g}; needs a lower one first, such as -3 and 4")
+    low, high = limits((low, high))
     image = scan.image.copy()
     np.clip(image, low, high, out=image, where=scan.brain)
     return scan.with_(image=image)
+
+
+def limits(clip: Sequence[float]) -> tuple[float, float]:
+    """What `clip` clips to; raises `BadCall` for anything but two numbers, the lower one first."""
+    numbers = [x for x in clip if isinstance(x, int | float)] if isinstance(clip, list | tuple) else []
+    if len(numbers) != 2 or len(clip) != 2 or not numbers[0] < numbers[1]:
+        raise BadCall(f"clip is {clip!r}; needs two numbers, the lower one first, such as (-3, 4)")
+    return float(numbers[0]), float(numbers[1])
 
 
 def landmarks(scan: Scan, onto: Sequence[float] | Sequence[Sequence[float]]) -> Scan:
@@ -98,12 +105,7 @@ def landmarks(scan: Scan, onto: Sequence[float] | Sequence[Sequence[float]]) -> 
     Raises `BadCall` where they do not rise or are too few, `BadInput` where two percentiles of the scan are the same. Source: Nyul and
     Udupa, On standardizing the MR image intensity scale (1999); the slope beyond is ours.
     """
-    after = [tuple(map(float, row)) for row in (onto if np.ndim(onto) == 2 else [onto])]  # type: ignore[arg-type]
-    for row in after:
-        if len(row) != len(LANDMARKS) or not all(a < b for a, b in pairwise(row)):
-            raise BadCall(
-                f"landmarks: {len(row)} values, needs {len(LANDMARKS)} that rise; 'landmarks_of' finds them on healthy scans"
-            )
+    after = rows(onto)
     if len(after) != len(scan.sequences):
         raise BadCall(
             f"landmarks of {len(after)} channels, scan '{scan.id}' has {len(scan.sequences)}; give a row for each"
@@ -119,6 +121,20 @@ def landmarks(scan: Scan, onto: Sequence[float] | Sequence[Sequence[float]]) -> 
     curve = Curved(tuple(before), tuple(after), slopes)
     moved = np.stack([np.where(scan.brain, curve(x, channel), np.float32(0)) for channel, x in enumerate(scan.image)])
     return scan.with_(image=moved, history=(*scan.history, curve))
+
+
+def rows(onto: Sequence[float] | Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
+    """What `landmarks` moves onto, a row for each channel; raises `BadCall` for rows that do not rise or have not one for each of `LANDMARKS`."""
+    try:
+        found = [tuple(map(float, row)) for row in (onto if np.ndim(onto) == 2 else [onto])]  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise BadCall(f"landmarks are {onto!r}; needs {len(LANDMARKS)} numbers that rise") from error
+    for row in found:
+        if len(row) != len(LANDMARKS) or not all(a < b for a, b in pairwise(row)):
+            raise BadCall(
+                f"landmarks: {len(row)} values, needs {len(LANDMARKS)} that rise; 'landmarks_of' finds them on healthy scans"
+            )
+    return found
 
 
 def landmarks_of(scans: Iterable[Scan], channel: int = 0) -> list[float]:
