@@ -445,7 +445,7 @@ def test_a_wrong_sequence_is_remarked_on_for_one_scan_and_counted_for_many(ask, 
 def test_each_sequence_is_looked_at_by_the_package_s_model_for_it(ask, tmp_path, monkeypatch):
     shutil.copytree("model", "flair")
     about = json.loads(Path("flair/model.json").read_text())
-    about["data"]["sequences"] = ["FLAIR"]
+    about["data"]["learned"] = [["FLAIR"]]
     about["arguments"]["gamma_score"] = 0.02
     Path("flair/model.json").write_text(json.dumps(about))
     monkeypatch.setattr(methods, "DEFAULTS", {("T1w",): "model", ("FLAIR",): "flair"})
@@ -469,7 +469,9 @@ def test_each_sequence_is_looked_at_by_the_package_s_model_for_it(ask, tmp_path,
 
 def test_the_package_s_models_have_learned_what_they_are_taken_for():
     for sequences, name in methods.DEFAULTS.items():
-        assert tuple(load(name).data["sequences"]) == sequences
+        learned = load(name).learned
+        assert len(learned) == len(sequences)
+        assert all(one in names for one, names in zip(sequences, learned, strict=True))
     assert methods.default_for(["T1w"]) == methods.default_for(["DWI"]) == methods.DEFAULTS[("T1w",)]
 
 
@@ -792,6 +794,44 @@ def test_methods_in_words_and_in_json(ask):
     code, out, err = ask("methods", "--json")
     assert json.loads(out)["methods"][0]["name"] == "itermask3d"
     assert {m["name"] for m in json.loads(out)["models"]} == set(methods.shipped())
+
+
+@pytest.mark.parametrize("name", [m.name for m in methods.METHODS])
+def test_a_method_tells_its_paper_and_its_arguments(ask, name):
+    code, out, err = ask("methods", name)
+    assert (code, err) == (0, [])
+    cls = methods.method_class(name)
+    assert out.startswith(f"{cls.paper} ({cls.year})")
+    for argument, value in cls().arguments.items():
+        assert f"--set {argument}={value}" in out
+        assert re.search(rf"^[a-z_0-9, ]*\b{argument}\b[a-z_0-9, ]* : ", out, re.M), f"{argument} is not explained"
+    assert len(json.loads(ask("methods", name, "--json")[1])["methods"]) == 1
+
+
+@pytest.mark.parametrize("name", methods.shipped())
+def test_each_model_of_the_package_has_a_card(ask, name):
+    code, out, err = ask("methods", name)
+    assert (code, err) == (0, [])
+    for told in (
+        "## Learned from",
+        "Licence",
+        "ages",
+        "## Never seen",
+        "## Numbers",
+        "## Where it fails",
+        "not a diagnosis",
+    ):
+        assert told in out
+    model = load(name)
+    assert all(sequence in out for names in model.learned for sequence in names)
+    assert (methods.WEIGHTS / name / "weights.safetensors").stat().st_size <= 10 * 2**20
+
+
+def test_a_method_that_is_not_there_is_told(ask):
+    code, _, err = ask("methods", "magic")
+    assert (code, len(err)) == (2, 1)
+    assert "unknown method or model 'magic'" in err[0]
+    assert "itermask3d-t1w-2mm" in err[0]
 
 
 # --- progress ------------------------------------------------------------------------------------------------------

@@ -122,6 +122,7 @@ class Method(ABC):
         healthy = healthy.map(_without_truth).kept()
         validation = validation.map(_without_truth).kept() if validation else None
         first = healthy[0]
+        seen: list[dict[str, None]] = [{} for _ in first.sequences]
         for scan in (*healthy, *(validation or ())):
             if not np.allclose(scan.spacing, first.spacing, rtol=0.01) or len(scan.sequences) != len(first.sequences):
                 raise BadInput(
@@ -132,6 +133,8 @@ class Method(ABC):
                 raise BadInput(
                     f"scan '{scan.id}': its brain mask is empty; check the brain extraction or leave the scan out"
                 )
+            for names, name in zip(seen, scan.sequences, strict=True):
+                names[name] = None
         job = job or Job()
         start = self.weights_sha256 if job.warm else None
         facts = self.learn(healthy, validation, generator(seed, "fit"), job)
@@ -141,12 +144,19 @@ class Method(ABC):
             "digest": healthy.digest(),
             "spacing_mm": [round(s, 4) for s in first.spacing],
             "sequences": list(first.sequences),
+            "learned": [list(names) for names in seen],
             "seed": seed,
             "start_weights_sha256": start,
             **facts,
         }
         self.weights_sha256 = self.threshold = None
         return self
+
+    @property
+    def learned(self) -> tuple[tuple[str, ...], ...]:
+        """The sequences that each channel was seen in: one, or several where it learned from scans of each."""
+        found = self.data.get("learned") or [[name] for name in self.data.get("sequences", ())]
+        return tuple(tuple(names) for names in found)
 
     @final
     def calibrate(self, healthy: Cohort, *, rate: float = 0.01, seed: int = 0) -> Self:

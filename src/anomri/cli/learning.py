@@ -39,7 +39,7 @@ from anomri.cli.choosing import (
     settings_of,
 )
 from anomri.cli.terminal import print_json, progress, remarks
-from anomri.errors import BadCall
+from anomri.errors import BadCall, unknown
 
 if TYPE_CHECKING:
     from anomri.cohort import Cohort
@@ -332,26 +332,57 @@ def calibrate(
             print_json({"out": str(folder), "threshold": method.threshold, **method.data["calibration"]})
 
 
-def methods(as_json: JsonOption = False) -> None:
-    """List the methods, and the models that come with the package."""
-    from anomri.methods import METHODS, load, shipped
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", show_default=False, help="One of them, to read more about it.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the methods, and the models that come with the package; or tell more of one: a method's arguments, a model's card."""
+    from anomri.methods import METHODS, WEIGHTS, load, method_class, shipped
 
     with remarks(False):
         rows = [
             {name: getattr(m, name) for name in ("name", "title", "year", "dimensions", "needs", "paper")}
             for m in METHODS
         ]
-        models = [{"name": name, "method": (m := load(name)).name, **m.data} for name in shipped()]
+        loaded = {one: load(one) for one in shipped()}
+        models = [{"name": one, "method": m.name, **m.data} for one, m in loaded.items()]
+        if name is not None:
+            rows, models = ([one for one in some if one["name"] == name] for some in (rows, models))
+            if not rows and not models:
+                raise unknown("method or model", name, [*(m.name for m in METHODS), *loaded])
         if as_json:
             print_json({"methods": rows, "models": models})
             return
+        if name is not None:
+            card = WEIGHTS / name / "README.md"
+            typer.echo(_arguments(method_class(name)) if rows else card.read_text(encoding="utf-8").rstrip())
+            return
         typer.echo("Methods, for 'anomri fit': name, dimensions, year, what it needs, paper")
         columns = ("name", "dimensions", "year", "needs", "paper")
-        wide = [max(len(str(row[name])) for row in rows) for name in columns]
+        wide = [max(len(str(row[column])) for row in rows) for column in columns]
         for row in rows:
             typer.echo("  " + "  ".join(f"{row[name]!s:{n}}" for name, n in zip(columns, wide, strict=True)).rstrip())
         typer.echo("Models in the package, for 'anomri detect --model':")
         for model in models:
             grid = " x ".join(f"{s:g}" for s in model["spacing_mm"]) + " mm"
-            seen = f"{model['scans']} healthy {', '.join(model['sequences'])} scans at {grid}"
-            typer.echo(f"  {model['name']}: {model['method']}, fitted on {seen}")
+            shown = ", ".join(" or ".join(names) for names in loaded[model["name"]].learned)
+            typer.echo(
+                f"  {model['name']}: {model['method']}, fitted on {model['scans']} healthy {shown} scans at {grid}"
+            )
+        typer.echo("More of one, such as its arguments or its card: anomri methods NAME")
+
+
+def _arguments(method: type[Method]) -> str:
+    """What a method says of itself: its paper, and each argument with its default, for --set."""
+    import inspect
+
+    said = inspect.getdoc(method) or method.title
+    defaults = {
+        name: one.default
+        for name, one in inspect.signature(method).parameters.items()
+        if one.default is not inspect.Parameter.empty
+    }
+    given = "\n".join(f"  --set {name}={value}" for name, value in defaults.items())
+    return f"{method.paper} ({method.year})\n\n{said}\n\nDefaults\n{given}"

@@ -218,12 +218,14 @@ def _tell_odd(method: Method, scans: Cohort, say: Say) -> None:
     """Says so where a model is shown another sequence than it has learned."""
     from anomri.cohort import Entry
 
-    learned = list(method.data["sequences"])
     for entry in scans.entries:
         shown = list(entry.images if isinstance(entry, Entry) else entry.sequences)
-        if shown != learned and len(shown) == len(learned):
+        if len(shown) == len(method.learned) and any(
+            name not in names for name, names in zip(shown, method.learned, strict=True)
+        ):
+            learned = ", ".join(" or ".join(names) for names in method.learned)
             say(
-                f"Note: the model has learned {', '.join(learned)}, '{entry.id}' is {', '.join(shown)} (of a file, --sequence says what it is)"
+                f"Note: the model has learned {learned}, '{entry.id}' is {', '.join(shown)} (of a file, --sequence says what it is)"
             )
             return
 

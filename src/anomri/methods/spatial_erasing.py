@@ -31,6 +31,7 @@ class SpatialErasing(Variational):
     width : channels of the first level
     levels : each halves the grid
     score, sign, sigma, cleaning : see `Restorer`
+    n : reconstructions a scan; 1 is that of the mean, more are draws; None is 10 for the Mahalanobis scores, else 1
     final : share of the rate that is left at the end; 1 is the papers'
     steps, batch, lr : optimiser steps, samples a step, Adam's rate; the paper's batch is 32 at 1e-3
     """
