@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -657,6 +658,42 @@ def test_intensities_are_clipped_inside_the_brain_alone() -> None:
     ready = preprocess.run(preprocess.preset("itermask3d", spacing=4.0, clip=(-1.0, 1.5)), raw(grid()))
     assert (ready.image[0][ready.brain].min(), ready.image[0][ready.brain].max()) == (-1.0, 1.5)
     assert not ready.image[0][~ready.brain].any()
+
+
+def test_a_robust_scale_does_not_jump_with_the_share_of_fluid() -> None:
+    """The iterative z-score counts fluid far from tissue or leaves it out, by how much of it there is."""
+    on = grid()
+    rng = np.random.default_rng(1)
+    tissue_sd: dict[str, list[float]] = {"robust": [], "zscore": []}
+    for share in (0.0, 0.05, 0.1, 0.15, 0.2, 0.25):
+        fluid = rng.random(on.shape) < share
+        image = np.where(fluid, 40, 500) + rng.normal(0, 50, on.shape)
+        scan = raw(on).with_(image=image[None].astype(np.float32))
+        for name, found in tissue_sd.items():
+            done = intensity.SCALES[name](scan)
+            assert not done.image[0][~done.brain].any()
+            found.append(float(done.image[0][done.brain & ~fluid].std()))
+            back = space.to_native(done, done.image[0], "image")
+            np.testing.assert_allclose(back[scan.brain], scan.image[0][scan.brain], rtol=1e-4, atol=1e-2)
+    steps = {name: max(a / b for a, b in pairwise(found)) for name, found in tissue_sd.items()}
+    assert tissue_sd["robust"][0] == pytest.approx(1, abs=0.02)
+    assert steps["robust"] < 1.2 < 2 < steps["zscore"]
+
+
+def test_a_robust_scale_of_stripes_is_refused() -> None:
+    scan = raw(grid())
+    stripes = np.where(np.arange(scan.grid.shape[0])[:, None, None] % 5 == 0, 1.0, 7.0) * np.ones(scan.grid.shape)
+    with pytest.raises(BadInput, match=r"more than half of T1w inside the brain is 7; check the image"):
+        intensity.robust(scan.with_(image=stripes[None].astype(np.float32)))
+
+
+def test_a_scale_is_chosen_by_name() -> None:
+    ready = preprocess.run(preprocess.preset("itermask3d", spacing=4.0, scale="robust"), raw(grid()))
+    assert np.median(ready.image[0][ready.brain]) == pytest.approx(0, abs=1e-6)
+    said = preprocess.describe(preprocess.preset("itermask3d", spacing=4.0, scale="robust"))
+    assert "robust()" in said
+    with pytest.raises(BadCall, match="unknown scale 'wide'; known: robust, zscore"):
+        preprocess.preset("itermask3d", scale="wide")
 
 
 ONTO = (-2.0, -1.5, -1.0, -0.5, -0.2, 0.0, 0.4, 0.8, 1.1, 1.4, 2.0)

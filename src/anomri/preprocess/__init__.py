@@ -35,6 +35,7 @@ def itermask3d(
     register_by: str = "simpleitk",
     k: float = 3.0,
     field_mm: float = 192.0,
+    scale: str = "zscore",
     clip: Sequence[float] | None = None,
     landmarks: Sequence[float] | Sequence[Sequence[float]] | None = None,
 ) -> tuple[Step, ...]:
@@ -49,12 +50,15 @@ def itermask3d(
     register_by : "simpleitk" or "greedy" (`space.register`)
     k : voxels within `k` SD make mean and SD: 3 in the paper's second version, 2 in its first
     field_mm : edge of the field of view
+    scale : "zscore", iterative, the paper's; or "robust", by median and median absolute deviation (`intensity.robust`)
     clip : lowest and highest z-score, such as (-3, 4): what lies beyond is set to them (`intensity.clip`); not the paper's
     landmarks : values that percentiles of the brain are moved onto at last, a row for each of several channels (`intensity.landmarks`);
         not the paper's
 
-    Raises `BadCall` for a `clip` or `landmarks` that cannot be.
+    Raises `BadCall` for a `scale`, `clip` or `landmarks` that cannot be.
     """
+    if scale not in intensity.SCALES:
+        raise unknown("scale", scale, intensity.SCALES)
     low, high = (0.0, 0.0) if clip is None else intensity.limits(clip)
     if landmarks is not None:
         intensity.rows(landmarks)
@@ -65,7 +69,7 @@ def itermask3d(
         *_registered(register, register_by),
         partial(space.resample, spacing=spacing),
         partial(space.crop_or_pad, size_mm=(field_mm,) * 3),
-        partial(intensity.zscore, k=k),
+        partial(intensity.zscore, k=k) if scale == "zscore" else intensity.SCALES[scale],
         *((partial(intensity.clip, low=low, high=high),) if clip is not None else ()),
         *((partial(intensity.landmarks, onto=landmarks),) if landmarks is not None else ()),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,10 +12,24 @@ from anomri.corruptions.contrast import bias_field, rician
 from anomri.corruptions.spatial import blur, foldless, smooth_field
 from anomri.errors import BadCall, unknown
 
-MEANS = {"T1w": (0.22, 0.56, 0.82), "T2w": (0.95, 0.55, 0.38), "FLAIR": (0.14, 0.66, 0.52)}
-"""Mean intensity of CSF, grey and white matter, by sequence; 1 is the brightest. Their order is the sequence's, values are ours."""
-MEANS_SD = 0.02
+T1W = (0.22, 0.56, 0.82)
+"""Mean intensity of CSF, grey and white matter on T1w; 1 is the brightest. Their order is the sequence's, values are ours."""
+T1W_SD = 0.02
 """How much these means differ between subjects (SD)."""
+PROTON_DENSITY = (1.0, 0.82, 0.70)
+"""Of CSF, grey and white matter, against water (Tofts, Quantitative MRI of the brain, 2003, chapter 4)."""
+T1_MS = {1.5: (4300.0, 1124.0, 884.0), 3.0: (4300.0, 1331.0, 832.0)}
+T2_MS = {1.5: (2000.0, 95.0, 72.0), 3.0: (2000.0, 110.0, 79.6)}
+"""Relaxation times of CSF, grey and white matter by field strength in tesla: Stanisz et al., Magn. Reson. Med. 54 (2005), table 1, and Wansapura
+et al., J. Magn. Reson. Imaging 9 (1999), table 1; of CSF, the usual ones."""
+TE_MS = {"T2w": (70.0, 120.0), "FLAIR": (60.0, 130.0)}
+"""Echo times that scanners are set to, shorter by a third than they say: the refocusing pulses of echo trains keep some of what T2 takes."""
+TR_MS = {"T2w": (3000.0, 7000.0), "FLAIR": (6000.0, 11000.0)}
+MISSED = 0.03
+"""FLAIR's inversion time is what nulls CSF, missed by up to this share."""
+BRIGHTEST = {"T2w": 0.95, "FLAIR": 0.66}
+"""Intensity of the brightest tissue."""
+SEQUENCES = ("T1w", *BRIGHTEST)
 RANDOM = "random"
 """The sequence whose tissue means are drawn anew, from anywhere, for each subject."""
 UNIT = 1000.0
@@ -24,18 +39,51 @@ UNIT = 1000.0
 def checked(sequences: Sequence[str]) -> tuple[str, ...]:
     """Known sequences, each once; raises `BadCall`."""
     for name in sequences:
-        if name not in (*MEANS, RANDOM):
-            raise unknown("sequence", name, (*MEANS, RANDOM))
+        if name not in (*SEQUENCES, RANDOM):
+            raise unknown("sequence", name, (*SEQUENCES, RANDOM))
     if not sequences or len(set(sequences)) < len(sequences):
         raise BadCall(f"sequences '{', '.join(sequences)}': name one or several, each once")
     return tuple(sequences)
 
 
 def means(sequence: str, rng: torch.Generator) -> Tensor:
-    """`(3,)`: this subject's means of CSF, grey and white matter."""
+    """`(3,)`: this subject's means of CSF, grey and white matter; those of T2w and FLAIR from a scanner's field and times (`signal`)."""
     if sequence == RANDOM:
         return 0.1 + 0.8 * torch.rand(3, generator=rng)
-    return torch.tensor(MEANS[sequence]) + MEANS_SD * torch.randn(3, generator=rng)
+    drawn = torch.randn(3, generator=rng)
+    if sequence == "T1w":
+        return torch.tensor(T1W) + T1W_SD * drawn
+    field, te, tr = torch.special.ndtr(drawn).tolist()
+    found = signal(
+        sequence,
+        1.5 + 1.5 * field,
+        *(a + (b - a) * u for u, (a, b) in ((te, TE_MS[sequence]), (tr, TR_MS[sequence]))),
+        missed=MISSED * float(drawn[2].clamp(-1, 1)),
+    )
+    return BRIGHTEST[sequence] * found / found.max()
+
+
+def signal(sequence: str, tesla: float, te_ms: float, tr_ms: float, *, missed: float = 0.0) -> Tensor:
+    """`(3,)`: what a spin echo (T2w), or one after an inversion that nulls CSF (FLAIR), shows of CSF, grey and white matter.
+
+    `PD (1 - exp(-TR / T1)) exp(-TE / T2)`, and `PD |1 - 2 exp(-TI / T1) + exp(-TR / T1)| exp(-TE / T2)`.
+
+    Parameters
+    ----------
+    tesla : 1.5 to 3; relaxation times in between are straight between those of `T1_MS` and `T2_MS`
+    te_ms, tr_ms : echo and repetition time
+    missed : share by which the inversion time is longer than the one that nulls CSF
+
+    Source: the signal equations of spin echo and inversion recovery (Bernstein et al., Handbook of MRI pulse sequences, 2004, 14.2 and 14.3).
+    """
+    part = (tesla - 1.5) / 1.5
+    t1, t2 = ((1 - part) * torch.tensor(of[1.5]) + part * torch.tensor(of[3.0]) for of in (T1_MS, T2_MS))
+    back = torch.exp(-tr_ms / t1)
+    left = 1 - back
+    if sequence == "FLAIR":
+        ti = t1[0] * (math.log(2) - torch.log1p(back[0])) * (1 + missed)
+        left = (1 - 2 * torch.exp(-ti / t1) + back).abs()
+    return torch.tensor(PROTON_DENSITY) * left * torch.exp(-te_ms / t2)
 
 
 def anatomy(
