@@ -179,7 +179,7 @@ STUDY = Study(
         Table(
             "untouched",
             "Scans that nothing was done to: what is marked falsely",
-            ("mask_ml", "volume_ml", "mean_error", "r2"),
+            ("mask_ml", "mask_ml_median", "mask_ml_p95", "volume_ml", "mean_error", "r2"),
             rows=("scans",),
             across=(),
             cases=UNTOUCHED,

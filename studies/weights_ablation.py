@@ -67,6 +67,7 @@ ARMS = {
     "No whole-brain masks": arm(whole_brain=0.0),
     "Half whole-brain masks": arm(whole_brain=0.5),
     "Clipped": arm(preset={"clip": CLIP}),
+    "Robust scale, clipped": arm(preset={"scale": "robust", "clip": CLIP}),
     "Landmarks": arm(preset={"landmarks": MEANS}),
     "N4": arm(preset={"n4": True}),
     "Real scans alone, registered": arm(fit="real", validate="real, validate", preset={"register": True}),
@@ -88,6 +89,7 @@ for name in ("T2w", "FLAIR"):
         f"{name} alone": arm(**own),
         f"{name}, repainted, too": arm(**{**own, "fit": (name, f"{name}, repainted")}),
         f"{name}, clipped": arm(**own, preset={"clip": CLIP}),
+        f"{name}, robust scale, clipped": arm(**own, preset={"scale": "robust", "clip": CLIP}),
     }
 LOOK_AT = {
     "real, other": "Real T1w",
@@ -150,7 +152,7 @@ STUDY = Study(
         Table(
             "untouched",
             "Scans that nothing was done to: what is marked falsely",
-            ("mask_ml", "volume_ml", "mean_error"),
+            ("mask_ml", "mask_ml_median", "volume_ml", "mean_error"),
             cases=[case.name for case in CASES if not case.anomalous],
         ),
         Table(

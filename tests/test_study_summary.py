@@ -33,6 +33,23 @@ def test_values_that_are_no_number_are_not_counted():
     assert (dice.value, dice.n) == (pytest.approx(40.0), 4)
 
 
+def test_a_quantile_is_over_subjects_and_is_not_tested():
+    ml = {"a": 1.0, "b": 2.0, "c": 9.0, "d": 4.0}
+    rows = [row("plain", name, 1.0, mask_ml=value) for name, value in ml.items()]
+    rows += [row("plain", "d again", 1.0, mask_ml=8.0) | {"subject": rows[-1]["subject"]}]
+    rows += [row("plain", name, 1.0, "Better", mask_ml=value + 1) for name, value in ml.items()]
+    both = tiny(entrants={"Bright": BRIGHT, "Better": BRIGHT})
+    table = Table("t", "T", ("mask_ml", "mask_ml_median", "mask_ml_p95"), cases=["plain"], reference="Better")
+    found = {record.metric: record for record in summarise(both, table, rows, none) if record.line == ("Bright",)}
+    # Subjects: 1, 2, 9, and 6 of two scans.
+    assert found["mask_ml"].value == pytest.approx(4.5)
+    assert found["mask_ml_median"].value == pytest.approx(4.0)
+    assert found["mask_ml_p95"].value == pytest.approx(np.quantile([1, 2, 6, 9], 0.95))
+    assert found["mask_ml"].p is not None
+    assert found["mask_ml_median"].p is None
+    assert found["mask_ml_median"].n == 5
+
+
 def test_one_subject_has_no_interval_however_many_scans():
     rows = [dict(r, subject="same") for r in ROWS]
     records = summarise(tiny(), Table("t", "T", ("AUROC", "FNR@FPR10", "dice")), rows, none)

@@ -32,6 +32,8 @@ class Metric:
     oracle : found with the labels of the very scans that it is told of: an upper bound, never a result
     labelled : found with the labels of other scans: not label-free
     better : +1 where higher is better, -1 where lower is, 0 where neither
+    column, quantile : of a scan metric, the column of the rows, its own name by default, and which quantile over subjects it is, instead
+        of their mean
     """
 
     name: str
@@ -41,6 +43,8 @@ class Metric:
     oracle: bool = False
     better: int = 1
     labelled: bool = False
+    column: str = ""
+    quantile: float | None = None
 
     def shown(self, value: float | None) -> float | None:
         """A value in the unit that it is shown in; None where it is not a number."""
@@ -82,6 +86,8 @@ def _metrics() -> dict[str, Metric]:
         Metric("l1", "L1", "scan", "", better=-1),
         Metric("l1_ratio", "L1 ratio", "scan", ""),
         Metric("mask_ml", "Mask", "scan", "ml", better=0),
+        Metric("mask_ml_median", "Mask, median", "scan", "ml", better=0, column="mask_ml", quantile=0.5),
+        Metric("mask_ml_p95", "Mask, 95th percentile", "scan", "ml", better=0, column="mask_ml", quantile=0.95),
         Metric("lesion_ml", "Lesion", "scan", "ml", better=0),
         Metric("volume_ml", "Volume", "scan", "ml", better=0),
         Metric("mean_error", "Mean error", "scan", "", better=0),
@@ -160,10 +166,13 @@ def _cell(
     if metric.kind == "dataset":
         value, n = _dataset(metric.name, own, done, study, histograms)
         return replace(empty, value=metric.shown(value), n=n)
-    values, subjects = _values(metric.name, own)
+    values, subjects = _values(metric.column or metric.name, own)
     if not values:
         return empty
     means = list(_by_subject(values, subjects).values())
+    if metric.quantile is not None:
+        value = float(np.quantile(means, metric.quantile))
+        return replace(empty, value=metric.shown(value), n=len(values))
     mean, sd = statistics.mean_sd(means)
     low, high = statistics.mean_interval(means) if len(means) > 1 else (None, None)
     return replace(
@@ -287,7 +296,8 @@ def _tested(
     at = table.rows.index("entrant")
     tested: dict[int, float] = {}
     for index, record in enumerate(records):
-        if METRICS[record.metric].kind != "scan" or record.line[at] == table.reference:
+        metric = METRICS[record.metric]
+        if metric.kind != "scan" or metric.quantile is not None or record.line[at] == table.reference:
             continue
         other = (*record.line[:at], table.reference, *record.line[at + 1 :])
         ours, theirs = (
