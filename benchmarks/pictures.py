@@ -66,7 +66,7 @@ def phantoms() -> Figure:
     for n, scan in enumerate(phantom.healthy(2, sequences=("T1w", "T2w", "FLAIR"), seed=2, spacing=1.0)):
         for c, name in enumerate(scan.sequences):
             shown(axes[0, 3 * n + c], scan.image[c], slice_of(scan), f"{scan.id} {name}")
-    healthy = phantom.healthy(3, sequences=("T1w", "FLAIR"), seed=4, spacing=1.0)
+    healthy = phantom.healthy(3, sequences=("T1w", "FLAIR"), seed=7, spacing=1.0)
     for n, (title, kind, ml, contrast) in enumerate(LESIONS):
         scan = healthy.map(phantom.planted(kind=kind, contrast=contrast, ml=ml))[n]
         for c, name in enumerate(scan.sequences):

@@ -4,7 +4,7 @@ Data
     $HEALTHY_T1     OpenNeuro ds002748 (58 skull-stripped T1w; CC0), BIDS: https://openneuro.org/datasets/ds002748
     $VARIED         phantoms of all ages and scanners, painted from the label maps that SynthSeg publishes
                     (https://github.com/BBillot/SynthSeg, data/training_label_maps), about half an hour of one core:
-                    anomri phantom --n 200 --sequence T1w,T2w,FLAIR --spacing 2 --label-maps training_label_maps/ --varied \\
+                    anomri phantom --n 100 --sequence T1w,T2w,FLAIR --spacing 2 --label-maps training_label_maps/ --varied \\
                         --seed 20261121 --out varied/
     $REPAINTED      the real scans as other sequences and scanners would show them, five minutes:
                     anomri phantom --scans ds002748/ --sequence T1w,T2w,FLAIR --spacing 2 --seed 1 --out repainted/
@@ -37,9 +37,14 @@ from anomri.study.ours import healthy_t1, phantoms, repainted
 
 SEQUENCES = ("T1w", "T2w", "FLAIR")
 LEARNED = {
-    "network": "strided", "width": 16, "dropout": 0.0, "steps": 8000, "final": 0.02,
-    "flip": 0.5, "rotation": 0.3, "whole_brain": 0.2, "contrast": 0.5, "thick": 0.3, "moved": 1.0, "smooth_mm": 3.0,
+    "network": "strided", "width": 16, "dropout": 0.0, "steps": 4000, "final": 0.02,
+    "flip": 0.5, "rotation": 0.3, "whole_brain": 0.2, "contrast": 0.5, "thick": 0.3, "moved": 1.0, "smooth_mm": 2.0,
 }  # fmt: skip
+PRESETS = {
+    "T1w": {"spacing": 2.0, "clip": (-3.0, 4.0)},
+    "T2w": {"spacing": 2.0, "scale": "robust", "clip": (-3.0, 4.0)},
+    "FLAIR": {"spacing": 2.0, "scale": "robust", "clip": (-3.0, 4.0)},
+}
 MODELS = {name: f"itermask3d-{name.lower()}-2mm" for name in SEQUENCES}
 
 
@@ -48,9 +53,7 @@ def weights(name: str) -> Entrant:
     fit, validate = ([f"{name}, {use}", f"{name}, repainted, {use}"] for use in ("fit", "validate"))
     if name == "T1w":
         fit, validate = ["real, fit", *fit], ["real, validate", *validate]
-    return Entrant(
-        "itermask3d", LEARNED, fit=fit, validate=validate, preset={"spacing": 2.0, "clip": (-3.0, 4.0)}, half=True
-    )
+    return Entrant("itermask3d", LEARNED, fit=fit, validate=validate, preset=PRESETS[name], half=True)
 
 
 ARTEFACTS = (
