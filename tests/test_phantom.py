@@ -138,6 +138,29 @@ def test_drawn_means_keep_the_order(seed):
     assert csf < wm < gm
 
 
+def test_signals_are_those_of_the_equations():
+    # By hand: grey matter at 1.5 T, 0.82 (1 - exp(-4000 / 1124)) exp(-100 / 95).
+    assert float(scanner.signal("T2w", 1.5, 100.0, 4000.0)[1]) == pytest.approx(0.2780, abs=1e-4)
+    # White matter at 3 T: TI = 4300 (ln 2 - ln(1 + exp(-9000 / 4300))) = 2480.5 ms,
+    # 0.70 (1 - 2 exp(-2480.5 / 832) + exp(-9000 / 832)) exp(-100 / 79.6).
+    assert float(scanner.signal("FLAIR", 3.0, 100.0, 9000.0)[2]) == pytest.approx(0.1791, abs=1e-4)
+    between = scanner.signal("T2w", 2.25, 100.0, 4000.0)
+    ends = torch.stack([scanner.signal("T2w", tesla, 100.0, 4000.0) for tesla in (1.5, 3.0)])
+    assert (between > ends.min(dim=0).values - 1e-6).all()
+    assert (between < ends.max(dim=0).values + 1e-6).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(tesla=st.floats(1.5, 3), te=st.floats(60, 130), tr=st.floats(6000, 11000), missed=st.floats(0.01, 0.03))
+def test_flair_nulls_fluid_and_an_inversion_that_misses_does_not(tesla, te, tr, missed):
+    csf, gm, wm = scanner.signal("FLAIR", tesla, te, tr).tolist()
+    assert csf < 1e-4 < wm < gm
+    off = [float(scanner.signal("FLAIR", tesla, te, tr, missed=sign * missed)[0]) for sign in (-1, 1)]
+    assert min(off) > 1e-3
+    longer = scanner.signal("T2w", tesla, te + 20, tr)
+    assert float(longer[0] / longer[2]) > float(torch.divide(*scanner.signal("T2w", tesla, te, tr)[[0, 2]]))
+
+
 def test_random_means_come_from_anywhere():
     drawn = torch.stack([scanner.means("random", rng(s)) for s in range(300)])
     assert drawn.min() < 0.13
