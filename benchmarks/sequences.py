@@ -1,9 +1,9 @@
 """Learns what T1w, T2w and FLAIR look like (`preprocess/sequences.json`), and says how often it is right on scans that it has not seen.
 
 Command (two cores: five minutes)
-    python benchmarks/sequences.py --healthy-t1 ds002748/ --varied varied/ --out sequences.json
+    python benchmarks/sequences.py --healthy-t1 ds002748/ --varied varied/ --repainted repainted/ --out sequences.json
 
-The scans are those of studies/shipped_weights.py, of both its data sets what is there to fit on; the phantoms to look at are of other heads
+The scans are those of studies/shipped_weights.py, of its three data sets what is there to fit on; the phantoms to look at are of other heads
 and scanners. `--scan T2w=brain.nii.gz` looks at scans of one's own, too.
 """
 
@@ -18,7 +18,7 @@ from anomri import files, preprocess
 from anomri.preprocess import sequence
 from anomri.scan import Scan
 from anomri.study import Source
-from anomri.study.ours import healthy_t1, phantoms
+from anomri.study.ours import healthy_t1, phantoms, repainted
 
 STEPS = preprocess.preset("itermask3d", spacing=sequence.GRID_MM)
 SEQUENCES = ("T1w", "T2w", "FLAIR")
@@ -46,15 +46,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--healthy-t1", required=True)
     parser.add_argument("--varied", required=True)
+    parser.add_argument("--repainted", required=True)
     parser.add_argument("--scan", action="append", default=[], metavar="SEQUENCE=FILE")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    places = {"HEALTHY_T1": given.healthy_t1, "VARIED": given.varied}
+    places = {"HEALTHY_T1": given.healthy_t1, "VARIED": given.varied, "REPAINTED": given.repainted}
 
     def opened(source: Source) -> Iterable[Scan]:
         return source.open(places).map(*STEPS)
 
-    seen = {name: list(opened(phantoms(name, "fit"))) for name in SEQUENCES}
+    seen = {name: [*opened(phantoms(name, "fit")), *opened(repainted(0, name))] for name in SEQUENCES}
     seen["T1w"] += list(opened(healthy_t1(0)))
     table = sequence.learn(seen)
     table = {
@@ -72,6 +73,7 @@ def main() -> None:
             [scan for use in ("validate", "choose", "other") for scan in opened(phantoms(name, use))],
             likeness,
         )
+        told(f"{name}, repainted, not seen", name, opened(repainted(1, name)), likeness)
     told("real T1w, not seen", "T1w", opened(healthy_t1(1)), likeness)
     for said in given.scan:
         name, _, path = said.partition("=")

@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from anomri import preprocess
 from anomri.cohorts.phantom import healthy
 from anomri.errors import BadInput
-from anomri.preprocess import sequence
+from anomri.preprocess import intensity, sequence
 from anomri.preprocess.sequence import TABLE, features, learn, likeness, other_than_said, told
 from anomri.preprocess.space import mni152
 from anomri.scan import Scan
@@ -42,12 +42,23 @@ def test_features_are_what_they_say_and_do_not_depend_on_scale_or_offset():
     scan = brain("T1w", 0)
     found = features(scan)
     values = scan.image[0][scan.brain].astype(np.float64)
-    z = (values - values.mean()) / values.std()
+    robust = (values - np.median(values)) / (1.4826 * np.median(np.abs(values - np.median(values))))
+    z = robust.clip(-3, 4)
+    z = (z - z.mean()) / z.std()
     np.testing.assert_allclose(found[:9], np.percentile(z, (1, 5, 10, 25, 50, 75, 90, 95, 99)), atol=1e-6)
     depth = distance_transform_edt(scan.brain, sampling=scan.spacing)[scan.brain] - 2
     assert found[11] == pytest.approx(np.median(z[(depth > 6) & (depth <= 12)]))
     moved = scan.with_(image=np.where(scan.brain, 70 * scan.image + 300, 0).astype(np.float32))
     np.testing.assert_allclose(features(moved), found, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["T1w", "T2w", "FLAIR"])
+def test_features_are_those_of_the_scan_whatever_its_scale_was(name):
+    scan = brain(name, 3)
+    scan = scan.with_(image=scan.image**3)
+    plain, clipped = intensity.zscore(scan), intensity.clip(intensity.robust(scan), -3.0, 4.0)
+    assert np.abs(clipped.image).max() == 4
+    np.testing.assert_allclose(features(clipped), features(plain), atol=1e-4)
 
 
 def test_of_a_finer_grid_means_of_blocks_count():

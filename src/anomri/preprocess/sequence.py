@@ -27,6 +27,8 @@ SHELLS_MM = (0.0, 3.0, 6.0, 12.0, 20.0, 30.0, np.inf)
 """Depths below the brain's surface; the median in each shell counts."""
 GRID_MM = 2.0
 """The grid that the table was learned on; a distance to the surface on a finer one takes seconds and tells no more."""
+LIMITS = (-3.0, 4.0)
+"""Median absolute deviations, times 1.4826, from the median: what lies beyond counts as there. `intensity.robust` and `clip` by these change nothing."""
 CUT = 0.1
 """A brain whose first or last slice has more than this share of its largest one's area is cut by the grid."""
 FREEDOM = 5.0
@@ -38,9 +40,9 @@ Values = NDArray[np.float64]
 
 
 def features(scan: Scan, channel: int = 0) -> Values:
-    """`(16,)`: percentiles of the brain's intensities, medians by depth, and skewness, of intensities at mean 0 and SD 1.
+    """`(16,)`: percentiles of the brain's intensities, medians by depth, and skewness, of intensities cut at `LIMITS` and then at mean 0 and SD 1.
 
-    Of a finer grid than `GRID_MM` the means of so many voxels are looked at. A shell that a brain has not takes that of the one above it. Raises
+    So a scan has the same ones whether it was z-scored, or scaled by its median and clipped. Of a finer grid than `GRID_MM` the means of so many voxels are looked at. A shell that a brain has not takes that of the one above it. Raises
     `BadInput` for a brain that is empty or constant.
     """
     steps = [max(1, round(GRID_MM / mm)) for mm in scan.spacing]
@@ -49,8 +51,10 @@ def features(scan: Scan, channel: int = 0) -> Values:
     values = _sums(np.where(scan.brain, scan.image[channel], 0).astype(np.float64), steps)[brain] / share[brain]
     if not values.size or not values.std() > 0:
         raise BadInput(f"scan '{scan.id}': its brain is empty or constant; check the image and the brain mask")
-    middle = values.mean(), values.std()
-    values = ((values - middle[0]) / middle[1]).clip(-5, 5)
+    middle = np.median(values)
+    spread = 1.4826 * np.median(np.abs(values - middle)) or values.std()
+    values = ((values - middle) / spread).clip(*LIMITS)
+    values = (values - values.mean()) / values.std()
     # Of a voxel's middle: at the surface, half a voxel.
     depth = distance_transform_edt(brain, sampling=spacing)[brain] - min(spacing) / 2
     medians: list[float] = []
