@@ -165,3 +165,23 @@ def test_means_move_apart_in_all_structures_and_spots_follow_white_matter(maps):
     drawn = torch.stack(spread)
     assert float(drawn[:, 3].std()) == pytest.approx(labels.SPREAD, rel=0.3)
     assert not drawn[:, 0].any()
+
+
+def test_iron_darkens_the_pallidum_of_t2w_and_flair_and_the_putamen_less(maps):  # noqa: F811
+    """Pallidum and stem are painted alike but for iron and what is each structure's own."""
+    for name, rich in (("T2w", True), ("FLAIR", True), ("T1w", False)):
+        mean = labels._intensities(name, maps, rng())[0]
+        mean[[13, 12, 3]], taken = mean[[16, 11, 3]], []
+        for seed in range(60):
+            drawn = mean.clone()
+            labels._spread(drawn, name, rng(seed))
+            taken.append([1 - float(drawn[13] / drawn[16]), 1 - float(drawn[12] / drawn[11])])
+        pallidum, putamen = np.array(taken).T
+        if rich:
+            assert (pallidum >= -1e-6).all()
+            assert pallidum.max() < labels.IRON + 1e-6
+            assert pallidum.mean() == pytest.approx(labels.IRON / 2, abs=0.05)
+            assert np.corrcoef(pallidum, putamen)[0, 1] > 0.9
+            assert 0.02 < putamen.mean() < pallidum.mean()
+        else:
+            assert np.abs(pallidum).max() < 1e-6

@@ -60,6 +60,10 @@ PRIORS_UNIT = 200.0
 """The intensity in SynthSeg's priors of what is 1 here."""
 SPREAD = 0.04
 """SD by which the means of CSF, grey and white matter differ between scanners, where variety is asked for."""
+IRON = 0.4
+IRON_RICH = (((13, 52), 1.0), ((12, 51), 0.4))
+"""Iron takes up to `IRON` of the pallidum's T2w and FLAIR, and so much of that from the putamen, more of some people than of others (Hallgren and
+Sourander, J. Neurochem. 3, 1958)."""
 LONGEST_MM = 190.0
 """No brain is longer; one that is drawn so is drawn again, `DRAWS` times at most."""
 DRAWS = 20
@@ -178,11 +182,16 @@ def _intensities(sequence: str, folder: Path, rng: torch.Generator) -> tuple[Ten
 
 
 def _spread(mean: Tensor, sequence: str, rng: torch.Generator) -> None:
-    """Moves the structures' means `(LABELS,)` further apart, in place, in their sequence's order; caps and dots follow white matter."""
+    """Moves the structures' means `(LABELS,)` further apart, in place, in their sequence's order, and darkens what holds iron; caps and dots follow
+    white matter."""
     drawn = torch.randn(3, generator=rng)
     for numbers, shares in STRUCTURES:
         at = list(numbers)
         mean[at] = (mean[at] + float((torch.tensor(shares) * drawn).sum()) * SPREAD).clamp(min=0.02)
+    if sequence in ("T2w", "FLAIR"):
+        taken = IRON * float(torch.rand(1, generator=rng))
+        for numbers, part in IRON_RICH:
+            mean[list(numbers)] *= 1 - part * taken
     mean[variety.SPOT] = (mean[variety.WHITE[0]] + variety.spot_contrast(sequence, rng)).clamp(min=0.02)
 
 
