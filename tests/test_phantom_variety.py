@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import distance_transform_edt, label
 
 from anomri.cohorts.phantom import healthy, labels, variety
-from anomri.cohorts.phantom.variety import SPOT, VENTRICLES, WHITE, Age, aged, rescanned, shaved
+from anomri.cohorts.phantom.variety import SPOT, VENTRICLES, WHITE, Age, aged, rescanned, shaved, sinuses
 from anomri.errors import BadCall
 from test_phantom import maps  # noqa: F401, a fixture
 
@@ -185,3 +185,24 @@ def test_iron_darkens_the_pallidum_of_t2w_and_flair_and_the_putamen_less(maps): 
             assert 0.02 < putamen.mean() < pallidum.mean()
         else:
             assert np.abs(pallidum).max() < 1e-6
+
+
+def test_sinuses_lie_on_the_midline_above_and_behind_half_of_the_brains():
+    inside = (brain() > 0).numpy()
+    drawn = [sinuses(inside, MM, rng(seed)) for seed in range(60)]
+    kept = [veins for veins in drawn if veins.any()]
+    assert 18 <= len(kept) <= 42
+    away = distance_transform_edt(~inside, sampling=MM)
+    for veins in kept:
+        assert not (veins & inside).any()
+        assert label(inside | veins)[1] == 1
+        i, j, k = np.argwhere(veins).T * 2.0
+        assert np.abs(i - 59).max() <= 1.5 * 11 + 1e-6
+        # Nothing before the brain's front below its upper quarter, nothing under it.
+        assert (k[j > 79] >= 55 + 0.25 * 94 - 2).all()
+        assert k.min() > 55 - 0.15 * 94 - 12
+        assert away[veins].max() <= 11 + 2
+        assert 0.5 < veins.sum() * 8e-3 < 20
+    assert np.ptp([veins.sum() for veins in kept]) > 200
+    empty = np.zeros(SHAPE, dtype=bool)
+    assert not any(sinuses(empty, MM, rng(seed)).any() for seed in range(6))

@@ -112,6 +112,9 @@ def subject(
     if stripped:
         # What else lies between the folds, such as veins, looks like the fluid there.
         numbers = numbers.masked_fill(torch.from_numpy(brain & ~tissue).to(device), AROUND)
+        if other is not None:
+            veins = variety.sinuses(brain, labels.spacing, other)
+            numbers, brain = numbers.masked_fill(torch.from_numpy(veins).to(device), variety.SINUS), brain | veins
     channels = []
     for sequence in sequences:
         tables = _intensities(sequence, path.parent, rng)
@@ -192,6 +195,7 @@ def _spread(mean: Tensor, sequence: str, rng: torch.Generator) -> None:
         taken = IRON * float(torch.rand(1, generator=rng))
         for numbers, part in IRON_RICH:
             mean[list(numbers)] *= 1 - part * taken
+    mean[variety.SINUS] = variety.vein(sequence, rng)
     mean[variety.SPOT] = (mean[variety.WHITE[0]] + variety.spot_contrast(sequence, rng)).clamp(min=0.02)
 
 

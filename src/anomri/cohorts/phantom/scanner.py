@@ -22,9 +22,13 @@ T1_MS = {1.5: (4300.0, 1124.0, 884.0), 3.0: (4300.0, 1331.0, 832.0)}
 T2_MS = {1.5: (2000.0, 95.0, 72.0), 3.0: (2000.0, 110.0, 79.6)}
 """Relaxation times of CSF, grey and white matter by field strength in tesla: Stanisz et al., Magn. Reson. Med. 54 (2005), table 1, and Wansapura
 et al., J. Magn. Reson. Imaging 9 (1999), table 1; of CSF, the usual ones."""
-TE_MS = {"T2w": (70.0, 120.0), "FLAIR": (60.0, 130.0)}
-"""Echo times that scanners are set to, shorter by a third than they say: the refocusing pulses of echo trains keep some of what T2 takes."""
+TRANSFER = (0.0, 0.16, 0.24)
+"""Share of the signal of CSF, grey and white matter that magnetisation transfer takes, at most: a fast spin echo's pulses for other slices
+saturate what is bound in tissue (Melki and Mulkern, Magn. Reson. Med. 24, 1992)."""
+TE_MS = {"T2w": (80.0, 130.0), "FLAIR": (50.0, 120.0)}
 TR_MS = {"T2w": (3000.0, 7000.0), "FLAIR": (6000.0, 11000.0)}
+"""Echo and repetition times; those of FLAIR shorter by a third than scanners say: the refocusing pulses of its long echo trains keep some
+of what T2 takes."""
 MISSED = 0.03
 """FLAIR's inversion time is what nulls CSF, missed by up to this share."""
 BRIGHTEST = {"T2w": 0.95, "FLAIR": 0.66}
@@ -50,29 +54,27 @@ def means(sequence: str, rng: torch.Generator) -> Tensor:
     """`(3,)`: this subject's means of CSF, grey and white matter; those of T2w and FLAIR from a scanner's field and times (`signal`)."""
     if sequence == RANDOM:
         return 0.1 + 0.8 * torch.rand(3, generator=rng)
-    drawn = torch.randn(3, generator=rng)
     if sequence == "T1w":
-        return torch.tensor(T1W) + T1W_SD * drawn
-    field, te, tr = torch.special.ndtr(drawn).tolist()
-    found = signal(
-        sequence,
-        1.5 + 1.5 * field,
-        *(a + (b - a) * u for u, (a, b) in ((te, TE_MS[sequence]), (tr, TR_MS[sequence]))),
-        missed=MISSED * float(drawn[2].clamp(-1, 1)),
-    )
+        return torch.tensor(T1W) + T1W_SD * torch.randn(3, generator=rng)
+    field, te, tr, missed, transfer = torch.rand(5, generator=rng).tolist()
+    te_ms, tr_ms = (low + (high - low) * share for share, (low, high) in ((te, TE_MS[sequence]), (tr, TR_MS[sequence])))
+    found = signal(sequence, 1.5 + 1.5 * field, te_ms, tr_ms, missed=MISSED * (2 * missed - 1), transfer=transfer)
     return BRIGHTEST[sequence] * found / found.max()
 
 
-def signal(sequence: str, tesla: float, te_ms: float, tr_ms: float, *, missed: float = 0.0) -> Tensor:
+def signal(
+    sequence: str, tesla: float, te_ms: float, tr_ms: float, *, missed: float = 0.0, transfer: float = 0.0
+) -> Tensor:
     """`(3,)`: what a spin echo (T2w), or one after an inversion that nulls CSF (FLAIR), shows of CSF, grey and white matter.
 
-    `PD (1 - exp(-TR / T1)) exp(-TE / T2)`, and `PD |1 - 2 exp(-TI / T1) + exp(-TR / T1)| exp(-TE / T2)`.
+    `PD (1 - exp(-TR / T1)) exp(-TE / T2)`, and `PD |1 - 2 exp(-TI / T1) + exp(-TR / T1)| exp(-TE / T2)`, less what is transferred.
 
     Parameters
     ----------
     tesla : 1.5 to 3; relaxation times in between are straight between those of `T1_MS` and `T2_MS`
     te_ms, tr_ms : echo and repetition time
     missed : share by which the inversion time is longer than the one that nulls CSF
+    transfer : how much of `TRANSFER` is taken, 0 to 1
 
     Source: the signal equations of spin echo and inversion recovery (Bernstein et al., Handbook of MRI pulse sequences, 2004, 14.2 and 14.3).
     """
@@ -83,7 +85,8 @@ def signal(sequence: str, tesla: float, te_ms: float, tr_ms: float, *, missed: f
     if sequence == "FLAIR":
         ti = t1[0] * (math.log(2) - torch.log1p(back[0])) * (1 + missed)
         left = (1 - 2 * torch.exp(-ti / t1) + back).abs()
-    return torch.tensor(PROTON_DENSITY) * left * torch.exp(-te_ms / t2)
+    kept = 1 - transfer * torch.tensor(TRANSFER)
+    return torch.tensor(PROTON_DENSITY) * left * torch.exp(-te_ms / t2) * kept
 
 
 def anatomy(

@@ -23,6 +23,11 @@ VENTRICLES = (4, 43)
 WHITE = (2, 41)
 SPOT = 77
 """The number of what caps and dots are painted as: white-matter hypointensities in FreeSurfer's table."""
+SINUS = 262
+"""The number of the large veins outside the brain in FreeSurfer's table."""
+SINUS_SHARE = 0.5
+VEIN = {"T1w": (0.1, 0.35), "T2w": (0.02, 0.2), "FLAIR": (0.02, 0.2)}
+"""How bright they are: blood that flows is dark; 1 is the brightest tissue."""
 REACH_MM = 10.0
 """How far from a ventricle its widening is felt: to 1/e."""
 DEEP_MM = 3.0
@@ -125,6 +130,40 @@ def _dots(numbers: Tensor, spacing: Sequence[float], n: int, rng: torch.Generato
 def spot_contrast(sequence: str, rng: torch.Generator) -> float:
     """How much brighter than white matter this subject's caps and dots are in a sequence."""
     low, high = CONTRAST.get(sequence, (-0.2, 0.2))
+    return low + (high - low) * float(torch.rand(1, generator=rng))
+
+
+def sinuses(brain: NDArray[np.bool_], spacing: Sequence[float], rng: torch.Generator) -> NDArray[np.bool_]:
+    """The large veins that stripping leaves beside a brain `(I, J, K)` in RAS half of the time, none of it inside: the superior sagittal sinus, 3 to 8 mm
+    deep and 6 to 12 wide over the midline, and the confluence at its lower end, a ball of 5 to 11 mm radius, half as wide again."""
+    some, deep, wide, round = torch.rand(4, generator=rng).tolist()
+    found = np.zeros(brain.shape, dtype=bool)
+    if some >= SINUS_SHARE or not brain.any():
+        return found
+    half = 3.0 + 3.0 * wide
+    i, j, k = (np.arange(n) * mm for n, mm in zip(brain.shape, spacing, strict=True))
+    weight = [brain.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+    middle, front, height = (float(np.average(at, weights=w)) for at, w in zip((i, j, k), weight, strict=True))
+    tall = float(np.ptp(k[weight[2] > 0]))
+    slab = np.flatnonzero(np.abs(i - middle) <= half + 2 * spacing[0])
+    near = distance_transform_edt(~brain[slab], sampling=tuple(spacing)) <= 3.0 + 5.0 * deep
+    near &= (np.abs(i[slab] - middle) <= half)[:, None, None]
+    # Above the front half, and down the back to a little below its middle.
+    near &= k[None, None, :] >= np.where(j < front, height - 0.15 * tall, height + 0.25 * tall)[None, :, None]
+    found[slab] = near
+    behind = brain[slab].any(axis=(0, 2))
+    if behind.any():
+        last = int(behind.argmax())
+        low = float(k[brain[slab][:, last].any(axis=0)].mean())
+        ball = ((i - middle) / 1.5)[:, None, None] ** 2 + (j - j[last])[:, None] ** 2 + (k - low) ** 2
+        found |= ball <= (5.0 + 6.0 * round) ** 2
+    found &= ~brain
+    return found
+
+
+def vein(sequence: str, rng: torch.Generator) -> float:
+    """How bright this subject's sinuses are in a sequence."""
+    low, high = VEIN.get(sequence, (0.0, 1.0))
     return low + (high - low) * float(torch.rand(1, generator=rng))
 
 
