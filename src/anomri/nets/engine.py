@@ -24,8 +24,8 @@ from anomri.errors import BadInput, unknown
 from anomri.nets.fused import FusedConv, SlabConv, UpByPlaces, UpInPieces
 from anomri.nets.layers import CONVOLUTIONS, TRANSPOSED, Dropout, UpConv3d, layout
 
-Run = Callable[[Tensor], Tensor]
-"""float32 to float32, what the network computes in eval mode."""
+Run = Callable[..., Tensor]
+"""float32 to float32, what the network computes in eval mode: of images, and of vectors where it is given those beside them."""
 ENGINES = ("auto", "torch", "openvino")
 
 
@@ -58,6 +58,8 @@ def engine(net: nn.Module, device: torch.device, dtype: torch.dtype, name: str =
     ----------
     dtype : the precision that the convolutions run in; bfloat16 differs from float32 by about half a percent
     name : torch or openvino, as `pick_engine` says; torch, with a warning, for a network that OpenVINO cannot run
+
+    A network that takes vectors `(B, n)` beside images says n as its attribute `vector`.
     """
     kept: WeakKeyDictionary[nn.Module, tuple[object, dict[object, Run]]] = _KEPT.__dict__.setdefault(
         "engines", WeakKeyDictionary()
@@ -91,10 +93,10 @@ def _torch(model: nn.Module, device: torch.device, dtype: torch.dtype) -> Run:
         _fuse(model, dtype)
 
     @torch.inference_mode()
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor, *given: Tensor) -> Tensor:
         # Autocast, not a cast of the network: some layers have no bfloat16 kernel on a CPU.
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            y: Tensor = model(x.to(device, memory_format=layout(x)))
+            y: Tensor = model(x.to(device, memory_format=layout(x)), *(one.to(device) for one in given))
         return y.float()
 
     return run
@@ -112,10 +114,12 @@ def _graph(model: nn.Module) -> Any:
         # It still traces by what torch calls deprecated.
         warnings.simplefilter("ignore")
         # A network of one grid, such as one with a dense latent, says so.
-        edges = getattr(model, "edges", None)
-        example = torch.zeros(1, first.in_channels, *(edges or [32] * axes))
+        edges, vector = getattr(model, "edges", None), getattr(model, "vector", None)
+        image = torch.zeros(1, first.in_channels, *(edges or [32] * axes))
+        example = image if vector is None else (image, torch.zeros(1, vector))
         graph = openvino.convert_model(model, example_input=example)
-    graph.reshape([-1, first.in_channels, *(edges or [-1] * axes)])
+    shape = [-1, first.in_channels, *(edges or [-1] * axes)]
+    graph.reshape(shape if vector is None else {0: shape, 1: [-1, vector]})
     return graph
 
 
@@ -130,10 +134,10 @@ def _openvino(graph: Any, dtype: torch.dtype) -> Run:
     }
     request = openvino.Core().compile_model(graph, "CPU", hints).create_infer_request()
 
-    def run(x: Tensor) -> Tensor:
+    def run(*given: Tensor) -> Tensor:
         # Shared: a request's own copy of an input cannot grow with the next scan.
-        given = np.ascontiguousarray(x.detach().numpy(), dtype=np.float32)
-        return torch.from_numpy(request.infer({0: given}, share_inputs=True)[0])
+        arrays = {n: np.ascontiguousarray(one.detach().numpy(), dtype=np.float32) for n, one in enumerate(given)}
+        return torch.from_numpy(request.infer(arrays, share_inputs=True)[0])
 
     return run
 

@@ -1,5 +1,6 @@
 """The 2D UNet of IterMask2, which diffusion models use too (Dhariwal and Nichol 2021): residual blocks, attention where the grid is
 coarse, blocks that halve and double the grid, and a last convolution that starts at zero, so that an untrained network gives 0.
+With an axis more, the same of volumes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from torch.nn import functional as F
 from anomri.errors import BadCall, BadInput, unknown
 from anomri.nets.layers import Dropout
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,
-    "group": lambda channels: nn.GroupNorm(math.gcd(32, channels), channels),
+LAYERS = {2: (nn.Conv2d, nn.AvgPool2d), 3: (nn.Conv3d, nn.AvgPool3d)}
+NORMS: dict[str, Callable[[int, int], nn.Module]] = {
+    "batch": lambda channels, axes: (nn.BatchNorm2d if axes == 2 else nn.BatchNorm3d)(channels),
+    "group": lambda channels, axes: nn.GroupNorm(math.gcd(32, channels), channels),
 }
-"""By name: of a number of channels; groups are 32, or as many as divide the channels."""
+"""By name: of a number of channels and of axes; groups are 32, or as many as divide the channels."""
 
 
 def divisible(x: Tensor, by: int) -> None:
@@ -30,37 +32,38 @@ def divisible(x: Tensor, by: int) -> None:
         )
 
 
-def _zero(conv: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(conv.weight)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
+def _zero(conv: nn.Module) -> nn.Module:
+    for part in conv.parameters():
+        nn.init.zeros_(part)
     return conv
 
 
 class Attention(nn.Module):
-    """Each place of `(B, C, I, J)` looks at all others; what it finds is added. It adds 0 before training.
+    """Each place of `(B, C, I, J[, K])` looks at all others; what it finds is added. It adds 0 before training.
 
     Parameters
     ----------
     head : channels of a head; one head of all where None
     norm : name of the norm before it, "batch" or "group"
+    axes : 2 for slices, 3 for volumes
     """
 
-    def __init__(self, channels: int, head: int | None, norm: str) -> None:
+    def __init__(self, channels: int, head: int | None, norm: str, axes: int = 2) -> None:
         super().__init__()
         if head is not None and channels % head:
             raise BadCall(f"heads of {head} channels do not divide the {channels} of the network; take another 'head'")
+        conv = LAYERS[axes][0]
         self.heads = 1 if head is None else channels // head
-        self.ask = nn.Sequential(NORMS[norm](channels), nn.Conv2d(channels, 3 * channels, 1))
-        self.last = _zero(nn.Conv2d(channels, channels, 1))
+        self.ask = nn.Sequential(NORMS[norm](channels, axes), conv(channels, 3 * channels, 1))
+        self.last = _zero(conv(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, rows, columns = x.shape
+        batch, channels, *edges = x.shape
         # Channels last all the way: (B, 3 C, I, J) is read as (B, I J, 3, heads, C / heads) where it lies.
-        asked = self.ask(x).permute(0, 2, 3, 1)
-        q, k, v = asked.reshape(batch, rows * columns, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        asked = self.ask(x).movedim(1, -1)
+        q, k, v = asked.reshape(batch, math.prod(edges), 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        y: Tensor = self.last(found.reshape(batch, rows, columns, channels).permute(0, 3, 1, 2))
+        y: Tensor = self.last(found.reshape(batch, *edges, channels).movedim(-1, 1))
         return x + y
 
 
@@ -72,6 +75,7 @@ class ResidualBlock(nn.Module):
     resample : "down" halves the grid by averaging, "up" doubles it by repeating, before the first convolution and on the way round
     embedding : length of a vector that scales and shifts the channels after the second norm; none where None
     attend : comes last; nothing where None
+    axes : 2 for slices, 3 for volumes
     """
 
     def __init__(
@@ -84,29 +88,31 @@ class ResidualBlock(nn.Module):
         resample: str | None = None,
         embedding: int | None = None,
         attend: nn.Module | None = None,
+        axes: int = 2,
     ) -> None:
         super().__init__()
+        conv, pool = LAYERS[axes]
         between: list[nn.Module] = []
         if resample is not None:
-            between = [nn.AvgPool2d(2) if resample == "down" else nn.Upsample(scale_factor=2, mode="nearest")]
-        first = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.first = nn.Sequential(NORMS[norm](c_in), nn.SiLU(), *between, first, NORMS[norm](c_out))
-        self.last = nn.Sequential(nn.SiLU(), Dropout(dropout), _zero(nn.Conv2d(c_out, c_out, 3, padding=1)))
-        self.short = nn.Sequential(*between, *([nn.Conv2d(c_in, c_out, 1)] if c_in != c_out else []))
+            between = [pool(2) if resample == "down" else nn.Upsample(scale_factor=2, mode="nearest")]
+        first = conv(c_in, c_out, 3, padding=1)
+        self.first = nn.Sequential(NORMS[norm](c_in, axes), nn.SiLU(), *between, first, NORMS[norm](c_out, axes))
+        self.last = nn.Sequential(nn.SiLU(), Dropout(dropout), _zero(conv(c_out, c_out, 3, padding=1)))
+        self.short = nn.Sequential(*between, *([conv(c_in, c_out, 1)] if c_in != c_out else []))
         self.turn = None if embedding is None else nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * c_out))
         self.attend = nn.Identity() if attend is None else attend
 
     def forward(self, x: Tensor, e: Tensor | None = None) -> Tensor:
         y: Tensor = self.first(x)
         if self.turn is not None:
-            scale, shift = self.turn(e)[:, :, None, None].chunk(2, dim=1)
-            y = y * (1 + scale) + shift
+            scale, shift = self.turn(e)[(..., *[None] * (x.ndim - 2))].chunk(2, dim=1)
+            y = torch.addcmul(shift, y, 1 + scale)
         y = self.attend(self.short(x) + self.last(y))
         return y
 
 
 class UNet2d(nn.Module):
-    """`(B, c_in, I, J)` to `(B, c_out, I, J)`; edges are multiples of 2^(levels - 1), 16 as published.
+    """`(B, c_in, I, J)` to `(B, c_out, I, J)`, or volumes with `axes=3`; edges are multiples of 2^(levels - 1), 16 as published.
 
     Parameters
     ----------
@@ -118,6 +124,7 @@ class UNet2d(nn.Module):
     norm : "batch" or "group"
     embedding : length of the vectors that condition the blocks, `(B, embedding)`; None for a network without
     head : channels of a head of attention; one head of all where None
+    axes : 2 for slices, 3 for volumes
 
     The defaults are IterMask2's, 5.9 M parameters (without the time embedding that its code makes and does not use). pDDPM's as
     published in code is `UNet2d(1, 1, 128, (1, 2, 2), 3, 0.0, (), "group", 512, 64)`; its paper (chapter 8.2 of Behrendt's thesis,
@@ -140,10 +147,14 @@ class UNet2d(nn.Module):
         norm: str = "batch",
         embedding: int | None = None,
         head: int | None = None,
+        axes: int = 2,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
             raise unknown("norm", norm, NORMS)
+        if axes not in LAYERS:
+            raise BadCall(f"a network of {axes} axes; 2 are slices, 3 are volumes")
+        conv = LAYERS[axes][0]
         self.reduction, self.embedding = 2 ** (len(multiples) - 1), embedding
         if not {*attention} <= {2**level for level in range(len(multiples))}:
             raise BadCall(
@@ -153,10 +164,12 @@ class UNet2d(nn.Module):
         def block(c_in: int, c_out: int, level: int | None = None, resample: str | None = None) -> ResidualBlock:
             """With attention where a level has it; without where it belongs to none."""
             there = level is not None and 2**level in attention
-            attend = Attention(c_out, head, norm) if there else None
-            return ResidualBlock(c_in, c_out, dropout, norm, resample=resample, embedding=embedding, attend=attend)
+            attend = Attention(c_out, head, norm, axes) if there else None
+            return ResidualBlock(
+                c_in, c_out, dropout, norm, resample=resample, embedding=embedding, attend=attend, axes=axes
+            )
 
-        self.enter = nn.Conv2d(c_in, width, 3, padding=1)
+        self.enter = conv(c_in, width, 3, padding=1)
         channels, now, skips = [width * multiple for multiple in multiples], width, [width]
         down: list[ResidualBlock] = []
         for level, wide in enumerate(channels):
@@ -168,7 +181,8 @@ class UNet2d(nn.Module):
                 down.append(block(now, now, resample="down"))
                 skips.append(now)
         self.down = nn.ModuleList(down)
-        middle = ResidualBlock(now, now, dropout, norm, embedding=embedding, attend=Attention(now, head, norm))
+        attend = Attention(now, head, norm, axes)
+        middle = ResidualBlock(now, now, dropout, norm, embedding=embedding, attend=attend, axes=axes)
         self.middle = nn.ModuleList([middle, block(now, now)])
         up: list[ResidualBlock] = []
         self.joins: list[bool] = []
@@ -181,7 +195,7 @@ class UNet2d(nn.Module):
                 up.append(block(now, now, resample="up"))
                 self.joins.append(False)
         self.up = nn.ModuleList(up)
-        self.leave = nn.Sequential(NORMS[norm](now), nn.SiLU(), _zero(nn.Conv2d(now, c_out, 3, padding=1)))
+        self.leave = nn.Sequential(NORMS[norm](now, axes), nn.SiLU(), _zero(conv(now, c_out, 3, padding=1)))
 
     def forward(self, x: Tensor, e: Tensor | None = None) -> Tensor:
         if (e is None) != (self.embedding is None):
