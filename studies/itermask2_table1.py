@@ -28,7 +28,7 @@ WHITE_METRICS = (*BEST_THRESHOLD, "ssim")
 # Method and arguments of each line; DAE's noise is bright, dark, or both.
 MODELS: Models = {
     "AE": ("ae", {}),
-    "DDPM": ("ddpm", {}),
+    "DDPM": ("latent_ddpm", {}),
     "AutoDDPM": ("autoddpm", {}),
     "Cycl.UNet": ("cyclic_unet", {}),
     "DAE [0, +∞]": ("dae", {"noise_sign": "positive"}),

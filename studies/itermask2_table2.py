@@ -33,7 +33,7 @@ WHITE_METRICS = (*BEST_THRESHOLD, "ssim")
 MODELS: dict[str, Models] = {
     data: {
         "AE": ("ae", {}),
-        "DDPM": ("ddpm", {}),
+        "DDPM": ("latent_ddpm", {}),
         "AutoDDPM": ("autoddpm", {}),
         "Cycl.UNet": ("cyclic_unet", {}),
         "DAE": ("dae", {}),

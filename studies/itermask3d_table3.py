@@ -26,7 +26,7 @@ METRICS = (*BEST_THRESHOLD, "psnr_db", "ssim")
 # Method and arguments of each line; DAE's noise is bright, dark, or both.
 MODELS: Models = {
     "AE": ("ae", {}),
-    "DDPM": ("ddpm", {}),
+    "DDPM": ("latent_ddpm", {}),
     "AutoDDPM": ("autoddpm", {}),
     "Cycl.UNet": ("cyclic_unet", {}),
     "DAE_pos": ("dae", {"noise_sign": "positive"}),

@@ -48,7 +48,7 @@ OWN_MASK = ("dice", "sensitivity", "precision", "jaccard", "region_distance_mm",
 # Method and arguments of each line.
 MODELS: Models = {
     "AE": AE,
-    "DDPM": ("ddpm", {}),
+    "DDPM": ("latent_ddpm", {}),
     "Auto DDPM": ("autoddpm", {}),
     "Cycl. UNet": ("cyclic_unet", {}),
     "Transformer": ("transformer", {}),

@@ -93,7 +93,7 @@ ENTRANTS = {
     name: replace(fitted(method, arguments, "FLAIR"), preset={"k": 2.0})
     for name, (method, arguments) in {
         "AE": AE,
-        "DDPM": ("ddpm", {}),
+        "DDPM": ("latent_ddpm", {}),
         "Auto DDPM": ("autoddpm", {}),
         "Cycl. Unet": ("cyclic_unet", {}),
         "DAE": DAES["DAE (tuned)"],

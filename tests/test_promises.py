@@ -33,6 +33,8 @@ SMALL = {
     "vae": {"dims": 3, "latent": 16, "width": 4, "levels": 3, "steps": 60, "batch": 2, "lr": 3e-3, "n": 2},
     "spatial_erasing": {"latent": 16, "width": 4, "levels": 3, "steps": 60, "batch": 2, "lr": 3e-3},
     "dae": {"width": 4, "steps": 60, "batch": 4, "lr": 3e-3},
+    "ddpm": {"dims": 3, "size": "small", "width": 2, "steps": 60, "batch": 2, "lr": 3e-3, "n": 2},
+    "anoddpm": {"size": "small", "width": 4, "t_test": 400, "steps": 60, "batch": 4, "lr": 3e-3},
     "threshold": {"reference": "healthy"},
     "covariance_model": {},
 }  # fmt: skip
@@ -442,8 +444,8 @@ def other(value: object) -> object:
 
 def test_arguments_are_saved_and_loaded(cls, fitted, tmp_path):
     """Also those that differ from the default and say nothing of the networks."""
-    choices = {"schedule": "exact"}
-    changed = {n: choices.get(n, other(v)) for n, v in fitted.arguments.items()}
+    schedules = {"adaptive": "exact", "linear": "cosine"}
+    changed = {n: schedules[v] if n == "schedule" else other(v) for n, v in fitted.arguments.items()}
     method = cls(**changed)
     method.data = fitted.data
     method.build(method.data)

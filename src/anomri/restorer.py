@@ -88,6 +88,10 @@ class Restorer(Method):
         """What the network is shown of a healthy image `(C, ...)` in training; the image itself by default."""
         return x
 
+    def shown(self, x: Tensor, brain: Tensor, spacing: Sequence[float], rng: torch.Generator) -> Sample:
+        """What a batch holds of a healthy image `(C, ...)` beside `x` and `brain`: `input`, and whatever else the loss asks for."""
+        return {"input": self.corrupt(x, brain, spacing, rng)}
+
     def restored(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """One healthy reconstruction of images `(B, C, ...)` on the network's grid; by default what the network makes of them."""
         device, dtype, name = runtime_of(self)
@@ -146,7 +150,7 @@ class Restorer(Method):
                 x, brain = x[..., k].contiguous(), brain[..., k].contiguous()
             if self.augmented and at is None:
                 x = augment(x, brain, scan.spacing[: self.dims], rng)
-            return {"input": self.corrupt(x, brain, scan.spacing[: self.dims], rng), "x": x, "brain": brain[None]}
+            return {**self.shown(x, brain, scan.spacing[: self.dims], rng), "x": x, "brain": brain[None]}
 
         def validate(net: nn.Module) -> float:
             assert validation is not None

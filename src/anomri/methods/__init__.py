@@ -10,15 +10,19 @@ from anomri import files
 from anomri.errors import BadCall, BadInput, unknown
 from anomri.method import FORMAT, Method
 from anomri.methods.ae import AE
+from anomri.methods.anoddpm import AnoDDPM
 from anomri.methods.covariance_model import CovarianceModel
 from anomri.methods.dae import DAE
+from anomri.methods.ddpm import DDPM
 from anomri.methods.itermask2 import IterMask2
 from anomri.methods.itermask3d import IterMask3D
 from anomri.methods.spatial_erasing import SpatialErasing
 from anomri.methods.threshold import Threshold
 from anomri.methods.vae import VAE
 
-METHODS: list[type[Method]] = [IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, Threshold, CovarianceModel]
+METHODS: list[type[Method]] = [
+    IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, DDPM, AnoDDPM, Threshold, CovarianceModel
+]  # fmt: skip
 
 DEFAULTS: dict[tuple[str, ...], str] = {("T1w",): "itermask3d-t1w-2mm"}
 """The shipped model of scans of each sequence."""

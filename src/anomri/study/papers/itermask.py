@@ -49,7 +49,7 @@ DAES = {
 """Noise in SD of the z-scored brain: the original 0.2 of [0, 1] comes to 1.2 SD."""
 MODELS: Models = {
     "AE": AE,
-    "DDPM": ("ddpm", {}),
+    "DDPM": ("latent_ddpm", {}),
     "Auto DDPM": ("autoddpm", {}),
     "Cycl. Unet": ("cyclic_unet", {}),
     **DAES,

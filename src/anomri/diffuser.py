@@ -1,0 +1,197 @@
+"""Methods that add noise to a scan and let a network take it away: what diffusion methods share.
+
+A healthy image is noised to a random time; the network learns what it was, or what the noise was (`nets.diffusion` has the equations).
+At test time a scan is noised to `t_test` and brought back: what the noise hid comes back as healthy anatomy. A method says which noise,
+which parts are noised and what else its network knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anomri.cohort import Cohort
+from anomri.corruptions.simplex import FREQUENCY, OCTAVES, PERSISTENCE, simplex_noise
+from anomri.errors import BadCall, unknown
+from anomri.nets.diffusion import PREDICTIONS, Denoise, Schedule, T, path, reverse, schedule
+from anomri.nets.diffusion_unet import DiffusionUNet, conditions, reduction
+from anomri.nets.engine import engine
+from anomri.restorer import SCORING, Restorer, runtime_of
+from anomri.scan import Scan
+from anomri.train import Job, Recipe, Sample
+
+NOISES = ("gaussian", "simplex")
+SAMPLING = ("t_test", "sampler", "ddim_steps")
+"""Arguments that weights do not depend on, beside those of scoring."""
+MOST = {"cpu": 1 << 18, "cuda": 1 << 23}
+"""Voxels that a network is given at once, by the kind of device: 28 slices of 96 x 96 on a CPU, where more are no faster."""
+
+
+class Diffuser(Restorer):
+    """A restorer by diffusion; subclasses store its arguments, by these names.
+
+    - dims : 2 for axial slices, 3 for volumes
+    - size : of the network, one of `nets.diffusion_unet.SIZES`; "small" is ours, for CPUs
+    - width : channels of its first level; None is the size's
+    - schedule : of the noise, one of `nets.diffusion.SCHEDULES`
+    - prediction : what the network says, the image ("x0", learned by the absolute error) or the noise ("noise", by the squared one)
+    - t_test : time that scans are noised to, of 1000; of several, the mean of their reconstructions is the healthy image
+    - sampler : the way back, one of `nets.diffusion.SAMPLERS`: "one_step"; "ddpm", step by step, drawing noise; "ddim", `ddim_steps` steps
+    - steps, batch, lr, final : optimiser steps, samples a step, Adam's rate, and the share of it that is left at the end
+
+    Intensities are scaled so that the 1st and 99th percentiles of the healthy brains that it learned from are -1 and 1. The loss is of
+    the whole image, with what is beside the brain.
+    """
+
+    weightless = frozenset({*SCORING, *SAMPLING})
+    dims: int = 2
+    size: str = "cddpm"
+    width: int | None = None
+    noise: str = "simplex"
+    octaves: int = OCTAVES
+    persistence: float = PERSISTENCE
+    frequency: float = FREQUENCY
+    schedule: str = "linear"
+    prediction: str = "x0"
+    t_test: int | Sequence[int] = 500
+    sampler: str = "one_step"
+    ddim_steps: int = 50
+    steps: int
+    batch: int
+    lr: float
+    final: float
+    #: Of each channel, the intensities that become -1 and 1, as `fit` found them; a model that was not fitted here has them in `data`.
+    range: Sequence[Sequence[float]] = ()
+
+    def checked(self) -> None:
+        """Looks at the arguments, sets what the network's grid must be; raises `BadCall` for one that is not known or out of its range."""
+        if self.noise not in NOISES:
+            raise unknown("noise", self.noise, NOISES)
+        if self.prediction not in PREDICTIONS:
+            raise unknown("prediction", self.prediction, PREDICTIONS)
+        self.reduction = reduction(self.size)
+        path(self.sampler, self.levels(), self.ddim_steps)
+        with torch.device("meta"):
+            self.network(1, ())
+
+    def levels(self) -> list[int]:
+        """The times that scans are noised to; raises `BadCall` for one that the schedule has not."""
+        asked = [self.t_test] if isinstance(self.t_test, int) else list(self.t_test)
+        if not asked or not all(isinstance(t, int) and 1 <= t <= self.plan.times for t in asked):
+            raise BadCall(f"t_test is {self.t_test}, needs to be times from 1 to {self.plan.times}")
+        return asked
+
+    @property
+    def plan(self) -> Schedule:
+        """How much noise there is at each time."""
+        return schedule(self.schedule, T)
+
+    # --- learning ---
+
+    def network(self, channels: int, edges: tuple[int, ...]) -> nn.Module:
+        return DiffusionUNet(self.dims, channels, channels, self.size, self.width)
+
+    def recipe(self) -> Recipe:
+        return Recipe(self.steps, self.batch, self.lr, self.final)
+
+    def build(self, data: Mapping[str, Any]) -> None:
+        self.range = data.get("range", self.range)
+        super().build(data)
+
+    def learn(self, healthy: Cohort, validation: Cohort | None, rng: torch.Generator, job: Job) -> Mapping[str, Any]:
+        if not job.warm:
+            self.range = intensity_range(healthy)
+        return {**super().learn(healthy, validation, rng, job), "range": self.range}
+
+    def drawn(self, shape: Sequence[int], rng: torch.Generator) -> Tensor:
+        """Noise of unit variance for images `(B, C, ...)`."""
+        if self.noise == "gaussian":
+            return torch.randn(list(shape), generator=rng)
+        how = {"octaves": self.octaves, "persistence": self.persistence, "frequency": self.frequency}
+        return simplex_noise(shape, rng, **how)  # type: ignore[arg-type]
+
+    def shown(self, x: Tensor, brain: Tensor, spacing: Sequence[float], rng: torch.Generator) -> Sample:
+        clean = self.scaled(x)[None]
+        t = torch.randint(1, self.plan.times + 1, (1,), generator=rng)
+        noise = self.drawn(clean.shape, rng)
+        return {"input": self.plan.noised(clean, t, noise)[0], "t": t[0], "clean": clean[0], "noise": noise[0]}
+
+    def predicted(self, net: nn.Module, batch: Sample) -> Tensor:
+        """What the network says of a batch."""
+        y: Tensor = net(batch["input"], conditions(batch["t"], self.features))
+        return y
+
+    def loss(self, net: nn.Module, batch: Sample) -> Tensor:
+        off = self.off(net, batch)
+        return off.abs().mean() if self.prediction == "x0" else off.square().mean()
+
+    def off(self, net: nn.Module, batch: Sample) -> Tensor:
+        """By how much what the network says is off `(B, C, ...)`, in scaled intensity or in the noise's."""
+        return self.predicted(net, batch).float() - batch["clean" if self.prediction == "x0" else "noise"]
+
+    # --- looking ---
+
+    @property
+    def unet(self) -> DiffusionUNet:
+        """The network that denoises."""
+        assert isinstance(self.net, DiffusionUNet)
+        return self.net
+
+    @property
+    def features(self) -> int:
+        """How many numbers a time is embedded to before the network."""
+        return self.unet.width
+
+    def context(self, clean: Tensor) -> Tensor | None:
+        """What the network knows of the images `(B, C, ...)` beside their noised ones, `(B, d)`; nothing by default."""
+        return None
+
+    def denoiser(self, clean: Tensor) -> Denoise:
+        """What the network says that the noised forms of images `(B, C, ...)` were, on their device, a few at a time."""
+        device, dtype, name = runtime_of(self)
+        run, context, plan = engine(self.unet, device, dtype, name), self.context(clean), self.plan
+        few = max(1, MOST[device.type] // clean[0, 0].numel())
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            given = conditions(t.to(x_t.device), self.features, context)
+            y = torch.cat([run(x_t[n : n + few], given[n : n + few]) for n in range(0, len(x_t), few)])
+            return y if self.prediction == "x0" else plan.clean_of(x_t, t, y)
+
+        return denoise
+
+    def restored(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        device, *_ = runtime_of(self)
+        levels = self.levels()
+        clean = self.scaled(x).repeat(len(levels), *[1] * (x.ndim - 1))
+        noise = self.drawn(clean.shape, rng)
+        t = torch.tensor(levels).repeat_interleave(len(x))
+        painted = self.painted(clean.to(device), noise.to(device), t, rng)
+        return self.scaled(painted.reshape(len(levels), *x.shape).mean(dim=0).cpu(), back=True)
+
+    def painted(self, clean: Tensor, noise: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
+        """Images `(B, C, ...)`, scaled, noised to times `(B,)` and brought back."""
+        return self.backward(self.denoiser(clean), self.plan.noised(clean, t, noise), t, rng)
+
+    def backward(self, denoise: Denoise, x_t: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
+        """Noisy images at times `(B,)` brought back as `sampler` says."""
+        draw = (lambda: self.drawn(x_t.shape, rng)) if self.sampler == "ddpm" else None
+        return reverse(self.plan, denoise, x_t, path(self.sampler, t.tolist(), self.ddim_steps), draw)
+
+    def scaled(self, x: Tensor, *, back: bool = False) -> Tensor:
+        """Intensities of `(..., C, *grid)` on the network's scale, or `back` on the scan's."""
+        low, high = torch.tensor(self.range or self.data["range"]).mT[(..., *[None] * self.dims)]
+        half = (high - low) / 2
+        made: Tensor = x * half + (low + half) if back else (x - (low + half)) / half
+        return made
+
+
+def intensity_range(scans: Iterable[Scan]) -> list[list[float]]:
+    """The 1st and 99th percentiles of brain intensities, of each channel: the mean over scans, each as `[low, high]`."""
+    found = [np.percentile(scan.image[:, scan.brain], (1, 99), axis=1).T for scan in scans]
+    mean = np.mean(found, axis=0)
+    # Of a flat image any range will do.
+    return [[float(low), float(max(high, low + 1e-6))] for low, high in mean]
