@@ -46,7 +46,7 @@ STUDY = Study(
     entrants={
         f"patch {size}": Entrant(
             "pddpm",
-            {"patch": size, "sampling": "fixed", "loss": "patch", "lr": 1e-5},
+            {"patch": size, "sampling": "fixed", "objective": "patch", "size": "pddpm", "lr": 1e-5},
             fit="IXI, to fit",
             validate="IXI, to validate",
             pipeline="behrendt",

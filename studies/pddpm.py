@@ -30,6 +30,8 @@ from anomri.study.papers.behrendt import ixi, labelled
 METRICS = ("dice_labelled_validation", "voxel_auprc")
 # Data set, sequence, and how many labelled scans it has to validate on.
 DATA = {"BraTS21": ("brats2021", "T2w", 100), "MSLUB": ("mslub", "T2w", 10)}
+# The network and the rate of this paper; the later ones have others.
+PAPER = {"size": "pddpm", "lr": 1e-5}
 # Method and arguments of each line.
 MODELS: Models = {
     "Thresh": ("threshold", {}),
@@ -38,10 +40,10 @@ MODELS: Models = {
     "SVAE": ("svae", {"beta": 0.001}),
     "DAE": ("dae", {}),
     "f-AnoGAN": ("fanogan", {"latent": 128, "lr": 1e-4}),
-    "DDPM": ("anoddpm", {"t_test": 500, "lr": 1e-5}),
-    "pDDPM + random sampling + L_rec": ("pddpm", {"patch": 48, "sampling": "random", "loss": "image", "lr": 1e-5}),
-    "pDDPM + fixed sampling + L_rec": ("pddpm", {"patch": 48, "sampling": "fixed", "loss": "image", "lr": 1e-5}),
-    "pDDPM + fixed sampling + L_p": ("pddpm", {"patch": 48, "sampling": "fixed", "loss": "patch", "lr": 1e-5}),
+    "DDPM": ("anoddpm", {"t_test": 500, **PAPER}),
+    "pDDPM + random sampling + L_rec": ("pddpm", {"patch": 48, "sampling": "random", "objective": "image", **PAPER}),
+    "pDDPM + fixed sampling + L_rec": ("pddpm", {"patch": 48, "sampling": "fixed", "objective": "image", **PAPER}),
+    "pDDPM + fixed sampling + L_p": ("pddpm", {"patch": 48, "sampling": "fixed", "objective": "patch", **PAPER}),
 }
 
 PRINTED = {

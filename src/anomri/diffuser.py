@@ -75,6 +75,7 @@ class Diffuser(Restorer):
             raise unknown("prediction", self.prediction, PREDICTIONS)
         self.reduction = reduction(self.size)
         path(self.sampler, self.levels(), self.ddim_steps)
+        self.drawn((1, 1, *[1] * self.dims), torch.Generator())
         with torch.device("meta"):
             self.network(1, ())
 

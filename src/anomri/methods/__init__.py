@@ -16,12 +16,13 @@ from anomri.methods.dae import DAE
 from anomri.methods.ddpm import DDPM
 from anomri.methods.itermask2 import IterMask2
 from anomri.methods.itermask3d import IterMask3D
+from anomri.methods.pddpm import PDDPM
 from anomri.methods.spatial_erasing import SpatialErasing
 from anomri.methods.threshold import Threshold
 from anomri.methods.vae import VAE
 
 METHODS: list[type[Method]] = [
-    IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, DDPM, AnoDDPM, Threshold, CovarianceModel
+    IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, DDPM, AnoDDPM, PDDPM, Threshold, CovarianceModel
 ]  # fmt: skip
 
 DEFAULTS: dict[tuple[str, ...], str] = {("T1w",): "itermask3d-t1w-2mm"}
