@@ -9,6 +9,7 @@ import torch
 from anomri.cohort import Cohort
 from anomri.errors import BadCall
 from anomri.methods.ae import AE
+from anomri.methods.itermask2 import IterMask2
 from anomri.methods.spatial_erasing import SpatialErasing
 from anomri.methods.vae import VAE
 from anomri.nets.layers import Dropout
@@ -61,6 +62,22 @@ def test_several_images_differ_and_one_does_not():
 def test_a_network_of_one_size_is_no_larger_than_the_scans(brain, grid, wanted):
     assert largest([scan(brain, grid)], 3, 16, margin=4) == [wanted] * 3
     assert largest([scan(brain, grid)], 2, 16, margin=4) == [wanted] * 2
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        (AE, {"dims": 2, "dense": False, "latent": 2, "levels": 2}),
+        (AE, {"dims": 3, "dense": False, "latent": 2, "levels": 2}),
+        (IterMask2, {"refine": False}),
+    ],
+)
+def test_brains_of_all_sizes_make_a_batch(cls, arguments):
+    """The box of a brain that is two cells of the coarsest grid smaller is smaller, too; not in training."""
+    both = [scan(62, 64, "large"), scan(20, 64, "small", 1)]
+    method = cls(width=2, steps=3, batch=2, **arguments).fit(Cohort(both))
+    assert method.data["box"] == [64] * arguments.get("dims", 2)
+    assert all(np.isfinite(method.detect(one).map).all() for one in both)
 
 
 def test_images_are_painted_in_float32_unless_told_otherwise():

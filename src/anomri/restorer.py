@@ -8,7 +8,7 @@ same for all.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -142,40 +142,50 @@ class Restorer(Method):
 
         def sample(index: int, rng: torch.Generator, of: Cohort = healthy, at: float | None = None) -> Sample:
             scan = of[index]
-            low, high = self._place(scan, size)
-            x, brain = (cut(part, low, high) for part in (torch.tensor(scan.image), torch.tensor(scan.brain)))
-            if self.dims == 2:
-                share = float(torch.rand(1, generator=rng)) if at is None else at
-                k = min(int(share * x.shape[-1]), x.shape[-1] - 1)
-                x, brain = x[..., k].contiguous(), brain[..., k].contiguous()
-            if self.augmented and at is None:
-                x = augment(x, brain, scan.spacing[: self.dims], rng)
+            x, brain = self.example(scan, size, rng, at)
             return {**self.shown(x, brain, scan.spacing[: self.dims], rng), "x": x, "brain": brain[None]}
 
-        def validate(net: nn.Module) -> float:
+        def draw(index: int, rng: torch.Generator, at: float) -> Sample:
             assert validation is not None
-            device = next(net.parameters()).device
-            places = [0.5] if self.dims == 3 else [(i + 0.5) / SLICES for i in range(SLICES)]
-            losses = []
-            for index in range(len(validation)):
-                drawn = [sample(index, generator("validate", index, at), validation, at) for at in places]
-                batch = {name: torch.stack([one[name] for one in drawn]).to(device) for name in drawn[0]}
-                losses.append(float(self.loss(net, batch)))
-            return float(np.mean(losses))
+            return sample(index, rng, validation, at)
 
-        settings = {
+        settings = self.settings(healthy, validation, self.weights_sha256 if job.warm else None)
+        done = train(
+            self.net, sample, self.loss, len(healthy), self.recipe(),
+            seed=seed, validate=validating(validation, self.dims, draw, self.loss), settings=settings, job=job,
+        )  # fmt: skip
+        self.net.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return {"best_step": done.best_step, "finished": done.done, "log": done.log, "box": size}
+
+    def settings(self, healthy: Cohort, validation: Cohort | None, start: str | None) -> dict[str, Any]:
+        """What a training depends on beside its recipe: one that goes on where it stopped must have the same."""
+        return {
             **self.learning,
-            "start": self.weights_sha256 if job.warm else None,
+            "start": start,
             "spacing": [round(s, 4) for s in healthy[0].spacing],
             "healthy": healthy.digest(),
             "validation": validation.digest() if validation else None,
         }
-        done = train(
-            self.net, sample, self.loss, len(healthy), self.recipe(),
-            seed=seed, validate=validate if validation else None, settings=settings, job=job,
-        )  # fmt: skip
-        self.net.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return {"best_step": done.best_step, "finished": done.done, "log": done.log, "box": size}
+
+    def example(
+        self, scan: Scan, size: Sequence[int], rng: torch.Generator, at: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What training takes of a healthy scan: an image `(C, ...)` on a grid of these edges, and its brain.
+
+        Parameters
+        ----------
+        at : share of the brain's height at which a slice lies; drawn where None, and then the image is augmented
+        """
+        # Of one size for all, that they make a batch.
+        low, high = place(scan, size, self.dims, self.reduction, fixed=True)
+        x, brain = (cut(part, low, high) for part in (torch.tensor(scan.image), torch.tensor(scan.brain)))
+        if self.dims == 2:
+            share = float(torch.rand(1, generator=rng)) if at is None else at
+            k = min(int(share * x.shape[-1]), x.shape[-1] - 1)
+            x, brain = x[..., k].contiguous(), brain[..., k].contiguous()
+        if self.augmented and at is None:
+            x = augment(x, brain, scan.spacing[: self.dims], rng)
+        return x, brain
 
     def find(self, scan: Scan, rng: torch.Generator) -> Finding:
         healthy = self.restore(scan, rng)
@@ -236,6 +246,34 @@ class Variational(Restorer):
                 return net.sample(x.to(device), rng).cpu()
         finally:
             self.net.to("cpu")
+
+
+def validating(
+    validation: Cohort | None,
+    dims: int,
+    draw: Callable[[int, torch.Generator, float], Sample],
+    loss: Callable[[nn.Module, Sample], Tensor],
+) -> Callable[[nn.Module], float] | None:
+    """The mean loss of a network over validation scans, the same draws each time; None without any.
+
+    Parameters
+    ----------
+    dims : 2, slices at heights evenly spaced; 3, whole volumes
+    draw : of a scan's index, a generator and a share of the brain's height, what a batch holds of it
+    """
+    if not validation:
+        return None
+    places = [0.5] if dims == 3 else [(i + 0.5) / SLICES for i in range(SLICES)]
+
+    def validate(net: nn.Module) -> float:
+        device, losses = next(net.parameters()).device, []
+        for index in range(len(validation)):
+            drawn = [draw(index, generator("validate", index, at), at) for at in places]
+            batch = {name: torch.stack([one[name] for one in drawn]).to(device) for name in drawn[0]}
+            losses.append(float(loss(net, batch)))
+        return float(np.mean(losses))
+
+    return validate
 
 
 def runtime_of(method: Method) -> tuple[torch.device, torch.dtype, str]:

@@ -170,7 +170,7 @@ class IterMask2(Method):
         self, scan: Scan, size: list[int], rng: torch.Generator, masked: bool, at: float | None = None
     ) -> Sample:
         """A slice, drawn with replacement, or that at a share `at` of the brain's height."""
-        low, high = place(scan, size, 2, REDUCTION)
+        low, high = place(scan, size, 2, REDUCTION, fixed=True)
         share = float(torch.rand(1, generator=rng)) if at is None else at
         k = min(int(low[2] + share * (high[2] - low[2])), int(high[2]) - 1)
         low[2], high[2] = k, k + 1
