@@ -36,6 +36,10 @@ SMALL = {
     "ddpm": {"dims": 3, "size": "small", "width": 2, "steps": 60, "batch": 2, "lr": 3e-3, "n": 2},
     "anoddpm": {"size": "small", "width": 4, "t_test": 400, "steps": 60, "batch": 4, "lr": 3e-3},
     "pddpm": {"size": "small", "width": 4, "patch": 20, "steps": 60, "batch": 4, "lr": 3e-3},
+    "cddpm": {
+        "size": "small", "width": 4, "context": 8, "pretrained": True, "pretraining_steps": 3, "augmented": False, "t_test": 400, "steps": 60,
+        "batch": 4, "lr": 3e-3,
+    },
     "threshold": {"reference": "healthy"},
     "covariance_model": {},
 }  # fmt: skip

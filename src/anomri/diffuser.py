@@ -147,22 +147,25 @@ class Diffuser(Restorer):
         """How many numbers a time is embedded to before the network."""
         return self.unet.width
 
-    def context(self, clean: Tensor) -> Tensor | None:
+    def told(self, clean: Tensor) -> Tensor | None:
         """What the network knows of the images `(B, C, ...)` beside their noised ones, `(B, d)`; nothing by default."""
         return None
 
     def denoiser(self, clean: Tensor) -> Denoise:
         """What the network says that the noised forms of images `(B, C, ...)` were, on their device, a few at a time."""
-        device, dtype, name = runtime_of(self)
-        run, context, plan = engine(self.unet, device, dtype, name), self.context(clean), self.plan
-        few = max(1, MOST[device.type] // clean[0, 0].numel())
+        context, plan = self.told(clean), self.plan
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            given = conditions(t.to(x_t.device), self.features, context)
-            y = torch.cat([run(x_t[n : n + few], given[n : n + few]) for n in range(0, len(x_t), few)])
+            y = self.run(self.unet, x_t, conditions(t.to(x_t.device), self.features, context))
             return y if self.prediction == "x0" else plan.clean_of(x_t, t, y)
 
         return denoise
+
+    def run(self, net: nn.Module, x: Tensor, *given: Tensor) -> Tensor:
+        """What a network makes of images and of what it is given with each, a few at a time."""
+        device, dtype, name = runtime_of(self)
+        made, few = engine(net, device, dtype, name), max(1, MOST[device.type] // x[0, 0].numel())
+        return torch.cat([made(*(part[n : n + few] for part in (x, *given))) for n in range(0, len(x), few)])
 
     def restored(self, x: Tensor, rng: torch.Generator) -> Tensor:
         device, *_ = runtime_of(self)

@@ -91,6 +91,19 @@ class DiffusionUNet(nn.Module):
         return y
 
 
+class ConditionedUNet(nn.Module):
+    """A `DiffusionUNet` whose context an encoder makes of the image without noise: what is learned together (cDDPM, section 3.2)."""
+
+    def __init__(self, unet: DiffusionUNet, encoder: nn.Module) -> None:
+        super().__init__()
+        self.unet, self.encoder = unet, encoder
+
+    def forward(self, x: Tensor, features: Tensor, clean: Tensor) -> Tensor:
+        """What the network says of noised images, given `conditions` of their times alone and the images themselves."""
+        y: Tensor = self.unet(x, torch.cat([features, self.encoder(clean).float()], dim=1))
+        return y
+
+
 def conditions(t: Tensor, width: int, context: Tensor | None = None) -> Tensor:
     """What a `DiffusionUNet` of that width is given beside images: `(B, width)` features of the times `(B,)`, and contexts `(B, d)`.
 
