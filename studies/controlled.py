@@ -58,6 +58,7 @@ def variant(of: str, calibrate: str | None = "validate", **changed) -> Entrant:
 
 
 FALL = {"lr": 1e-3, "final": 0.02}
+DIFFUSION = {"size": "small", "batch": 16, "steps": 520, **FALL}
 METHODS = {
     "IterMask3D, alike": learned(
         "itermask3d", width=8, dropout=0.0, flip=0.5, whole_brain=0.2, batch=2, steps=1560, **FALL
@@ -73,6 +74,10 @@ METHODS = {
     "Spatial erasing, 3D": learned("spatial_erasing", width=16, batch=4, steps=1790, **FALL),
     "DAE, 2D": learned("dae", width=16, batch=16, steps=3400, lr=1e-3),
     "DAE, 3D": learned("dae", dims=3, width=8, batch=2, steps=1690, lr=1e-3),
+    "DDPM, small, 2D": learned("ddpm", **DIFFUSION),
+    "AnoDDPM, small, 2D": learned("anoddpm", **DIFFUSION),
+    "pDDPM, small, 2D": learned("pddpm", **DIFFUSION),
+    "cDDPM, small, 2D": learned("cddpm", augmented=False, **DIFFUSION),
     "Threshold, bright": without_training("threshold", sign="positive"),
     "Threshold, both sides": without_training("threshold", sign="both"),
     "Covariance model": without_training("covariance_model"),
@@ -92,6 +97,11 @@ VARIANTS = {
     "VAE, 3D, MHD, full": variant("VAE, 3D", score="mhd_full", n=10),
     "DAE, 2D, SSIM-ens": variant("DAE, 2D", score="ssim_ens"),
     "DAE, 2D, cleaned": variant("DAE, 2D", cleaning="behrendt"),
+    "cDDPM, small, 2D, ensemble": variant("cDDPM, small, 2D", t_test=(250, 500, 750)),
+    "cDDPM, small, 2D, SSIM": variant("cDDPM, small, 2D", score="ssim"),
+    "cDDPM, small, 2D, SSIM-ens": variant("cDDPM, small, 2D", score="ssim_ens"),
+    "cDDPM, small, 2D, MHD": variant("cDDPM, small, 2D", score="mhd_diag", n=10),
+    "cDDPM, small, 2D, MHD, full": variant("cDDPM, small, 2D", score="mhd_full", n=10),
 }
 
 SHIPPED = ("IterMask3D", "IterMask3D, fixed threshold")

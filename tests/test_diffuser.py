@@ -11,6 +11,7 @@ from anomri.cohort import Cohort
 from anomri.diffuser import Diffuser, intensity_range
 from anomri.errors import BadCall
 from anomri.methods.anoddpm import AnoDDPM
+from anomri.methods.cddpm import CDDPM
 from anomri.methods.ddpm import DDPM
 from anomri.methods.pddpm import PDDPM
 from anomri.nets.patches import anywhere, cover, starts, stitched
@@ -192,6 +193,29 @@ def test_a_perfect_network_gives_the_scan_back(cls, sampler, monkeypatch):
     method.net = Perfect(method.scaled(x))
     monkeypatch.setattr(Diffuser, "unet", property(lambda self: self.net))
     torch.testing.assert_close(method.restored(x, rng()), x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments", "expected"),
+    [
+        (DDPM, {}, (0.9931, 0.734, 1.7397, 0.4695)),
+        (AnoDDPM, {}, (0.9956, 0.7235, 1.1591, 0.8799)),
+        (PDDPM, {"patch": 20}, (0.9986, 0.7302, 1.1563, 1.5693)),
+        (CDDPM, {"context": 6}, (0.9942, 0.6993, 1.074, -0.0505)),
+    ],
+)
+def test_golden(cls, arguments, expected):
+    method = ready(cls, **arguments)
+    for n, (name, p) in enumerate(method.net.named_parameters()):
+        wave = torch.sin(torch.arange(p.numel()) * (0.7 + 0.01 * n)).reshape(p.shape)
+        p.data = wave * p[0].numel() ** -0.5 if p.ndim > 1 else 0.1 * wave + name.endswith("weight")
+    for part in method.net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.reset_running_stats()
+    x = torch.sin(torch.arange(2 * 32 * 40) * 0.05).reshape(2, 1, 32, 40)
+    y = method.restored(x, rng())
+    found = (y.mean().item(), y.std().item(), y[1, 0, 3, 5].item(), y[0, 0, 20, 30].item())
+    assert found == pytest.approx(expected, abs=5e-4)
 
 
 def test_an_ensemble_is_the_mean_of_its_levels():
