@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import distance_transform_edt, label
 
 from anomri.cohorts.phantom import healthy, labels, variety
-from anomri.cohorts.phantom.variety import SPOT, VENTRICLES, WHITE, Age, aged, rescanned, shaved, sinuses
+from anomri.cohorts.phantom.variety import SPOT, VENTRICLES, WHITE, Age, aged, rescanned, rimmed, shaved, sinuses
 from anomri.errors import BadCall
 from test_phantom import maps  # noqa: F401, a fixture
 
@@ -206,3 +206,25 @@ def test_sinuses_lie_on_the_midline_above_and_behind_half_of_the_brains():
     assert np.ptp([veins.sum() for veins in kept]) > 200
     empty = np.zeros(SHAPE, dtype=bool)
     assert not any(sinuses(empty, MM, rng(seed)).any() for seed in range(6))
+
+
+def test_a_third_of_the_scans_have_a_rim_that_is_mixed_with_the_background():
+    inside = (brain() > 0).numpy()
+    image = np.full((2, *SHAPE), 100, dtype=np.float32)
+    image[1] = 40
+    rims = 0
+    for seed in range(60):
+        made, mask = rimmed(image, inside, (1.0, 1.0, 1.0), rng(seed))
+        assert not made[:, ~mask].any()
+        deep = distance_transform_edt(inside) > 4
+        np.testing.assert_array_equal(made[:, deep], image[:, deep])
+        if (mask == inside).all():
+            np.testing.assert_array_equal(made, image * inside)
+            continue
+        rims += 1
+        assert (inside <= mask).all()
+        assert distance_transform_edt(~inside)[mask].max() <= 3
+        new = made[:, mask & ~inside]
+        assert (new > 0).all()
+        assert (new < 0.6 * np.array([[100], [40]])).all()
+    assert 12 <= rims <= 31

@@ -126,8 +126,11 @@ def subject(
         channels.append(x if other is None else variety.rescanned(x, labels.spacing, other))
     head = Scan(torch.stack(channels).cpu().numpy(), labels.affine, sequences=tuple(sequences))
     if stripped:
-        brain = brain if other is None else variety.shaved(brain, labels.spacing, other)
-        return resample(head.with_(image=head.image * brain, brain=brain), spacing).with_(history=())
+        image = head.image * brain
+        if other is not None:
+            brain = variety.shaved(brain, labels.spacing, other)
+            image, brain = variety.rimmed(head.image, brain, labels.spacing, other)
+        return resample(head.with_(image=image, brain=brain), spacing).with_(history=())
     # Of a scan whose brain is known, resampling would keep nothing else.
     moved = resample(head, spacing)
     return moved.with_(brain=between(brain, head.grid, moved.grid, "mask"), history=())

@@ -51,7 +51,8 @@ def subject(scan: Scan, sequences: Sequence[str], rng: torch.Generator) -> Scan:
         y = y * bias_field(y.shape, scan.spacing, rng, sd=0.05 + 0.1 * float(torch.rand(1, generator=rng)))
         channels.append(variety.rescanned(UNIT * y, scan.spacing, rng))
     brain = variety.shaved(inside.numpy(), scan.spacing, rng)
-    return scan.with_(image=torch.stack(channels).numpy() * brain, brain=brain, sequences=tuple(sequences), history=())
+    image, brain = variety.rimmed(torch.stack(channels).numpy(), brain, scan.spacing, rng)
+    return scan.with_(image=image, brain=brain, sequences=tuple(sequences), history=())
 
 
 def tissues(values: Array, id: str = "") -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anomri.corruptions.contrast import rician, thick_slices, thickness
-from anomri.corruptions.spatial import foldless, smooth_field, warp
+from anomri.corruptions.spatial import blur, foldless, smooth_field, warp
 
 VENTRICLES = (4, 43)
 WHITE = (2, 41)
@@ -37,6 +37,7 @@ CONTRAST = {"T1w": (-0.12, -0.03), "T2w": (0.08, 0.25), "FLAIR": (0.08, 0.25)}
 THICK_SHARE = 0.5
 SHAVED_MM = 2.5
 SHAVED_SHARE = 0.5
+RIM_SHARE = 0.35
 GAMMA = 0.35
 """Exponents are from exp(-0.35) to exp(0.35)."""
 
@@ -182,6 +183,20 @@ def shaved(brain: NDArray[np.bool_], spacing: Sequence[float], rng: torch.Genera
         return brain
     found: NDArray[np.bool_] = brain & (pieces == 1 + sizes[1:].argmax())
     return found
+
+
+def rimmed(
+    image: NDArray[np.float32], brain: NDArray[np.bool_], spacing: Sequence[float], rng: torch.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A stripped scan `(C, I, J, K)` and its mask as they are after an interpolation, a third of the time: voxels at the edge are mixed with the
+    background's 0, and the mask, of what is not 0, holds some that were outside."""
+    some, wide = torch.rand(2, generator=rng).tolist()
+    if some >= RIM_SHARE or not brain.any():
+        return image * brain, brain
+    sigma = [(0.4 + 0.5 * wide) / mm for mm in spacing]
+    parts = torch.from_numpy(np.concatenate([image * brain, brain[None]]).astype(np.float32))
+    *mixed, share = blur(parts[None], sigma)[0].numpy()
+    return np.where(share > 0.95, image, np.stack(mixed)) * (share > 0.05), share > 0.05
 
 
 def rescanned(x: Tensor, spacing: Sequence[float], rng: torch.Generator) -> Tensor:
