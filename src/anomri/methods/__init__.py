@@ -26,7 +26,11 @@ METHODS: list[type[Method]] = [
     IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, DDPM, AnoDDPM, PDDPM, CDDPM, Threshold, CovarianceModel
 ]  # fmt: skip
 
-DEFAULTS: dict[tuple[str, ...], str] = {("T1w",): "itermask3d-t1w-2mm"}
+DEFAULTS: dict[tuple[str, ...], str] = {
+    ("T1w",): "itermask3d-t1w-2mm",
+    ("T2w",): "itermask3d-t2w-2mm",
+    ("FLAIR",): "itermask3d-flair-2mm",
+}
 """The shipped model of scans of each sequence."""
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
