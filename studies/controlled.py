@@ -78,6 +78,7 @@ METHODS = {
     "AnoDDPM, small, 2D": learned("anoddpm", **DIFFUSION),
     "pDDPM, small, 2D": learned("pddpm", **DIFFUSION),
     "cDDPM, small, 2D": learned("cddpm", augmented=False, **DIFFUSION),
+    "AutoDDPM, small, 2D": learned("autoddpm", **DIFFUSION, sampler="ddim", ddim_steps=5, inpaint_steps=4, resamples=2),
     "Threshold, bright": without_training("threshold", sign="positive"),
     "Threshold, both sides": without_training("threshold", sign="both"),
     "Covariance model": without_training("covariance_model"),
@@ -85,8 +86,10 @@ METHODS = {
 SLOW = {
     "IterMask2, +thres": variant("IterMask2", calibrate=None, adaptive=True),
     "IterMask2, explored": variant("IterMask2", calibrate=None, explore=True),
+    "AutoDDPM, small, 2D, healthy scale": variant("AutoDDPM, small, 2D", scale="healthy"),
+    "AutoDDPM, small, 2D, share": variant("AutoDDPM, small, 2D", masking="share"),
 }
-"""Up to a hundred passes a scan: of what is changed, they look at lesions of 10 ml only."""
+"""Up to a hundred passes a scan, or a dozen more of a method that has them already: of what is changed, they look at lesions of 10 ml only."""
 VARIANTS = {
     **SLOW,
     "IterMask2, -spat": variant("IterMask2", refine=False),

@@ -260,7 +260,7 @@ def test_arguments_of_the_way_back_say_nothing_of_the_weights():
         (DDPM, {"noise": "pink"}, "unknown noise 'pink'; known: gaussian, simplex"),
         (DDPM, {"prediction": "v"}, "unknown prediction 'v'; known: noise, x0"),
         (DDPM, {"schedule": "sine"}, "unknown schedule 'sine'"),
-        (DDPM, {"size": "huge"}, "unknown size 'huge'; known: cddpm, pddpm, small"),
+        (DDPM, {"size": "huge"}, "unknown size 'huge'; known: autoddpm, cddpm, pddpm, small"),
         (DDPM, {"dims": 4}, "a network of 4 axes"),
         (DDPM, {"sampler": "euler"}, "unknown sampler 'euler'"),
         (AnoDDPM, {"t_test": 0}, "t_test is 0, needs to be times from 1 to 1000"),

@@ -198,7 +198,9 @@ def test_sizes_of_the_papers():
     assert count(nets["small"]) < 4e6
     assert conditioned.vector == 256
     assert all(b.turn[1].in_features == 256 for b in conditioned.modules() if isinstance(b, ResidualBlock))
-    assert {sum(isinstance(part, Attention) for part in net.modules()) for net in nets.values()} == {1}
+    attentions = {size: sum(isinstance(part, Attention) for part in net.modules()) for size, net in nets.items()}
+    # Of AutoDDPM, a block down and two up in each of two levels, and the middle.
+    assert attentions == {"small": 1, "pddpm": 1, "cddpm": 1, "autoddpm": 7}
 
 
 @pytest.mark.parametrize("axes", [2, 3])
@@ -254,7 +256,7 @@ def test_openvino_takes_times_and_contexts():
 
 def test_networks_that_cannot_be():
     for wrong, words in (
-        ((2, 1, 1, "tiny"), "unknown size 'tiny'; known: cddpm, pddpm, small"),
+        ((2, 1, 1, "tiny"), "unknown size 'tiny'; known: autoddpm, cddpm, pddpm, small"),
         ((2, 1, 1, "small", 5), "width 5; give an even number"),
         ((1, 1, 1, "small"), "a network of 1 axes"),
     ):

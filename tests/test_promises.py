@@ -40,6 +40,10 @@ SMALL = {
         "size": "small", "width": 4, "context": 8, "pretrained": True, "pretraining_steps": 3, "augmented": False, "t_test": 400, "steps": 60,
         "batch": 4, "lr": 3e-3,
     },
+    "autoddpm": {
+        "size": "small", "width": 8, "sampler": "ddim", "ddim_steps": 4, "inpaint_steps": 4, "resamples": 2, "steps": 80, "batch": 4,
+        "lr": 5e-3,
+    },
     "threshold": {"reference": "healthy"},
     "covariance_model": {},
 }  # fmt: skip

@@ -11,6 +11,7 @@ from anomri.errors import BadCall, BadInput, unknown
 from anomri.method import FORMAT, Method
 from anomri.methods.ae import AE
 from anomri.methods.anoddpm import AnoDDPM
+from anomri.methods.autoddpm import AutoDDPM
 from anomri.methods.cddpm import CDDPM
 from anomri.methods.covariance_model import CovarianceModel
 from anomri.methods.dae import DAE
@@ -23,7 +24,7 @@ from anomri.methods.threshold import Threshold
 from anomri.methods.vae import VAE
 
 METHODS: list[type[Method]] = [
-    IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, DDPM, AnoDDPM, PDDPM, CDDPM, Threshold, CovarianceModel
+    IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, DDPM, AnoDDPM, PDDPM, CDDPM, AutoDDPM, Threshold, CovarianceModel
 ]  # fmt: skip
 
 DEFAULTS: dict[tuple[str, ...], str] = {

@@ -29,7 +29,7 @@ from anomri.nets.unet2d import UNet2d
 from anomri.preprocess.space import cut, paste
 from anomri.restorer import SLICES, largest, place, runtime_of
 from anomri.scan import Array, Finding, Scan, Trace
-from anomri.scoring.thresholds import SCHEDULES, bend, between, stop, stride
+from anomri.scoring.thresholds import SCHEDULES, bend, between, quantile, stop, stride
 from anomri.train import Job, Recipe, Sample, Trained, generator, train
 
 FIELD_MM = 240.0
@@ -256,7 +256,7 @@ class IterMask2(Method):
     def _fixed(self, look: _Slices, first: Tensor) -> tuple[Tensor, Tensor, Array]:
         """tau from healthy scans for every slice, and the mask after the first step: what came back worst, a share of the brain."""
         tau = self.tau
-        levels = [_quantile(e[b], self.first_share / 100) for e, b in zip(first, look.brain, strict=True)]
+        levels = [quantile(e[b], self.first_share / 100) for e, b in zip(first, look.brain, strict=True)]
         mask = (first > torch.stack(levels)[:, None, None]) & look.brain
         return torch.full((len(first), 1, 1), tau), mask, np.array([tau], dtype=np.float32)
 
@@ -269,14 +269,14 @@ class IterMask2(Method):
         while True:
             for i in active.nonzero().flatten().tolist():
                 step, e, b = at[i], error[i], look.brain[i]
-                taus[i][step] = float(_quantile(e[b], step / STEPS))
+                taus[i][step] = float(quantile(e[b], step / STEPS))
                 masks[i][step] = (e > taus[i][step]) & b
                 active[i] = step < STEPS
                 if active[i]:
                     ahead = stride(taus[i], self.gamma, STEPS) if self.schedule == "adaptive" else 1
                     at[i] = min(STEPS, step + ahead)
                     # Up to the next step, this error says what came back best.
-                    mask[i] = (e > _quantile(e[b], (at[i] - 1) / STEPS)) & b
+                    mask[i] = (e > quantile(e[b], (at[i] - 1) / STEPS)) & b
             if not active.any():
                 break
             rounds += 1
@@ -346,13 +346,6 @@ def _loss(net: nn.Module, batch: Sample) -> Tensor:
     off = (net(batch["input"]).float() - batch["x"]).square() * batch["brain"]
     mean: Tensor = off.sum() / (batch["brain"].sum().clamp(min=1) * off.shape[1])
     return mean
-
-
-def _quantile(values: Tensor, share: float) -> Tensor:
-    """The value that a share of them do not exceed; 0 of none."""
-    if len(values) == 0:
-        return values.new_zeros(())
-    return values.kthvalue(max(1, round(share * len(values)))).values
 
 
 def _mask(brain: Tensor, spacing: Sequence[float], rng: torch.Generator) -> Tensor:

@@ -70,6 +70,11 @@ class Schedule:
         a = self.at(t, x_t)
         return (x_t - a.sqrt().to(x_t) * x0) / (1 - a).sqrt().to(x_t)
 
+    def later(self, x_s: Tensor, s: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """`x_t` at times `t >= s` of the images `x_s`, with new noise: a draw of `q(x_t | x_s)`."""
+        share = self.at(t, x_s) / self.at(s, x_s)
+        return share.sqrt().to(x_s) * x_s + (1 - share).clamp(min=0).sqrt().to(x_s) * noise
+
     def earlier(self, x_t: Tensor, t: Tensor, s: Tensor, x0: Tensor, z: Tensor | None = None) -> Tensor:
         """`x_s` at times `s <= t` of the images `x_t`, whose `x_0` is said to be `x0`.
 
@@ -146,6 +151,37 @@ def reverse(plan: Schedule, denoise: Denoise, x_t: Tensor, times: Tensor, draw: 
         last = not bool(s.any())
         # At a time that does not change nothing does: sigma is 0 there.
         x_t = x0 if last else plan.earlier(x_t, t, s, x0, None if draw is None else draw().to(x_t))
+    return x_t
+
+
+def inpaint(
+    plan: Schedule,
+    denoise: Denoise,
+    x_t: Tensor,
+    times: Tensor,
+    known: Tensor,
+    mask: Tensor,
+    draw: Draw,
+    resamples: int = 1,
+) -> Tensor:
+    """Noisy images back to `x_0` where a mask is; elsewhere they are `known`, noised to the time of each step.
+
+    Parameters
+    ----------
+    x_t, times : as in `reverse`, whose ancestral steps these are
+    known : `(B, C, ...)`, images without noise: what comes back outside the mask, to the bit
+    mask : bool, of a shape that fits theirs; what is painted
+    draw : new noise, two or three times a step
+    resamples : times that each step is made: after all but the last its noise is added again, so that what is painted and what is
+        known come to fit each other
+
+    Source: Lugmayr et al. 2022 (RePaint), algorithm 1.
+    """
+    for t, s in itertools.pairwise(times):
+        for again in reversed(range(resamples)):
+            painted = plan.earlier(x_t, t, s, denoise(x_t, t), draw().to(x_t))
+            x_s = torch.where(mask, painted, plan.noised(known, s, draw().to(x_t)))
+            x_t = plan.later(x_s, s, t, draw().to(x_t)) if again else x_s
     return x_t
 
 

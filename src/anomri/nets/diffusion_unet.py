@@ -21,19 +21,23 @@ HEAD = 64
 
 
 class Size(NamedTuple):
-    """Channels of the first level, how many times as many each level has, and residual blocks of a level."""
+    """Channels of the first level, how many times as many each level has, residual blocks of a level, and how many times coarser the
+    grids are that have attention, beside the middle."""
 
     width: int
     multiples: tuple[int, ...]
     blocks: int
+    attention: tuple[int, ...] = ()
 
 
 SIZES = {
     "small": Size(32, (1, 2, 2, 4), 1),
     "pddpm": Size(128, (1, 1, 2), 3),
     "cddpm": Size(128, (1, 2, 2), 3),
+    "autoddpm": Size(128, (1, 2, 2), 1, (2, 4)),
 }
-"""By name: "small", ours, for CPUs, 3.5 M parameters; pDDPM's, 128, 128 and 256 channels (section 4.2); cDDPM's, 128, 256 and 256 (section 4.4)."""
+"""By name: "small", ours, for CPUs, 3.5 M parameters; pDDPM's, 128, 128 and 256 channels (section 4.2); cDDPM's, 128, 256 and 256 (section 4.4);
+AutoDDPM's published ones, the same channels, fewer blocks and more attention."""
 
 
 def reduction(size: str) -> int:
@@ -78,7 +82,7 @@ class DiffusionUNet(nn.Module):
             about.multiples,
             about.blocks,
             0.0,
-            (),
+            about.attention,
             "group",
             embedding=embedded + context,
             head=head,
@@ -86,9 +90,17 @@ class DiffusionUNet(nn.Module):
         )
 
     def forward(self, x: Tensor, given: Tensor) -> Tensor:
-        time, context = given[:, : self.width], given[:, self.width :]
-        y: Tensor = self.unet(x, torch.cat([self.time(time), context.to(time.dtype)], dim=1))
+        y: Tensor = self.unet(x, self._known(given))
         return y
+
+    def maps(self, x: Tensor, given: Tensor) -> list[Tensor]:
+        """What each level makes of images on the way down, the finest first."""
+        return self.unet.maps(x, self._known(given))
+
+    def _known(self, given: Tensor) -> Tensor:
+        """What the blocks are conditioned by."""
+        time, context = given[:, : self.width], given[:, self.width :]
+        return torch.cat([self.time(time), context.to(time.dtype)], dim=1)
 
 
 class ConditionedUNet(nn.Module):

@@ -5,6 +5,7 @@ With an axis more, the same of volumes.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -197,7 +198,27 @@ class UNet2d(nn.Module):
         self.up = nn.ModuleList(up)
         self.leave = nn.Sequential(NORMS[norm](now, axes), nn.SiLU(), _zero(conv(now, c_out, 3, padding=1)))
 
+    def maps(self, x: Tensor, e: Tensor | None = None) -> list[Tensor]:
+        """What each level makes of an input on the way down, the finest first: `(B, width * multiples[n], I / 2^n, J / 2^n)`.
+
+        Arguments and errors as of `forward`.
+        """
+        skips = self._down(x, e)
+        # A level's last is what the next one halves.
+        return [a for a, b in itertools.pairwise(skips) if a.shape[2:] != b.shape[2:]] + skips[-1:]
+
     def forward(self, x: Tensor, e: Tensor | None = None) -> Tensor:
+        skips = self._down(x, e)
+        x = skips[-1]
+        for block in self.middle:
+            x = block(x, e)
+        for block, joins in zip(self.up, self.joins, strict=True):
+            x = block(torch.cat([x, skips.pop()], dim=1) if joins else x, e)
+        y: Tensor = self.leave(x)
+        return y
+
+    def _down(self, x: Tensor, e: Tensor | None) -> list[Tensor]:
+        """What every block makes on the way down."""
         if (e is None) != (self.embedding is None):
             takes = "takes none" if self.embedding is None else f"takes vectors of {self.embedding}"
             given = "none was" if e is None else f"{tuple(e.shape)} was"
@@ -208,9 +229,4 @@ class UNet2d(nn.Module):
         for block in self.down:
             x = block(x, e)
             skips.append(x)
-        for block in self.middle:
-            x = block(x, e)
-        for block, joins in zip(self.up, self.joins, strict=True):
-            x = block(torch.cat([x, skips.pop()], dim=1) if joins else x, e)
-        y: Tensor = self.leave(x)
-        return y
+        return skips

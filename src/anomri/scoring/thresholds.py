@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import minimize_scalar
+from torch import Tensor
 
 from anomri.errors import BadCall
 
@@ -217,3 +218,10 @@ def healthy_threshold(values: Iterable[ArrayLike], rate: float) -> float:
     above = np.cumsum(weight[rank][::-1])[::-1] - weight[rank]
     enough = np.flatnonzero(above <= rate * (1 + 1e-9))
     return float(pooled[rank[enough[0]]])
+
+
+def quantile(values: Tensor, share: float) -> Tensor:
+    """The value of `(n,)` that a share of them do not exceed, one of them; 0 of none."""
+    if len(values) == 0:
+        return values.new_zeros(())
+    return values.kthvalue(max(1, round(share * len(values)))).values
