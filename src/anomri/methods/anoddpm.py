@@ -27,6 +27,7 @@ class AnoDDPM(Diffuser):
     prediction : what the network says, "x0", the image, by the absolute error (the thesis), or "noise", by the squared one (the paper)
     t_test : time that scans are noised to, of 1000; of several, the mean of what comes back
     sampler : the way back: "one_step" (the thesis); "ddpm", through all times (the paper); "ddim", through `ddim_steps` of them
+    ddim_steps : how many times "ddim" goes through, evenly spaced
     augmented : whether training images are augmented (`corruptions.augment`)
     score, sign, sigma, cleaning : see `Restorer`
     n : reconstructions a scan, each with noise of its own; None is 10 for the Mahalanobis scores, else 1

@@ -55,6 +55,7 @@ class AutoDDPM(Diffuser):
     prediction : what the network says, "noise", the published code's, by the squared error; or "x0", the image, by the absolute one
     t_test : time that slices are noised to first, of 1000
     sampler : the way back from there: "ddpm", the published code's, through all times; "ddim", through `ddim_steps`; "one_step"
+    ddim_steps : how many times "ddim" goes through, evenly spaced
     scale : what the residuals of the first map are divided by, their 95th percentile in the "slice" itself (published code), or in
         "healthy" scans. With the first, a large lesion makes all else in its slice look healthier, and a healthy slice ill
     masking : where the first map becomes the mask: above a "threshold" that healthy scans set (published code; the change that

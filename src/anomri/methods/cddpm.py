@@ -44,6 +44,7 @@ class CDDPM(Diffuser):
     prediction : what the network says, "x0", the paper's, or "noise"
     t_test : time that scans are noised to, of 1000; of several, the mean of what comes back: (250, 500, 750) is the paper's ensemble
     sampler : the way back: "one_step", the paper's; "ddpm", through all times; "ddim", through `ddim_steps` of them
+    ddim_steps : how many times "ddim" goes through, evenly spaced
     augmented : whether training images are augmented (`corruptions.augment`), as the paper's are
     score, sign, sigma, cleaning : see `Restorer`
     n : reconstructions a scan, each with noise of its own; None is 10 for the Mahalanobis scores, else 1

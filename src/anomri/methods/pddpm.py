@@ -37,6 +37,7 @@ class PDDPM(Diffuser):
     prediction : what the network says, "x0", the paper's, or "noise"
     t_test : time that patches are noised to, of 1000: 500, or 400, which was best for tumours; of several, the mean of what comes back
     sampler : the way back: "one_step", the paper's; "ddpm", through all times; "ddim", through `ddim_steps` of them
+    ddim_steps : how many times "ddim" goes through, evenly spaced
     augmented : whether training images are augmented (`corruptions.augment`)
     score, sign, sigma, cleaning : see `Restorer`
     n : reconstructions a scan, each with noise of its own; None is 10 for the Mahalanobis scores, else 1
