@@ -24,12 +24,11 @@ import numpy as np
 from anomri import files, preprocess
 from anomri.cohort import Cohort
 from anomri.cohorts import open_cohort, phantom
-from anomri.methods import load
 from anomri.metrics.voxel import dice
 from anomri.scan import Scan
 from anomri.study.changes import lesion
 from anomri.train import generator
-from plain import Plain
+from plain import Plain, shipped
 from side_by_side import Goal, machine, table
 
 CHANGES = (
@@ -52,7 +51,7 @@ def cohort() -> Cohort:
 
 def compare(scan: Scan, name: str) -> list[dict[str, object]]:
     """A row for each engine."""
-    method = load("itermask3d-t1w-2mm")
+    method = shipped()
     begun = time.perf_counter()
     slow = Plain(method, scan).detect()
     seconds = time.perf_counter() - begun
@@ -91,7 +90,7 @@ def compare(scan: Scan, name: str) -> list[dict[str, object]]:
 
 def rows(limit: int | None = None) -> list[dict[str, object]]:
     """All comparisons, told as they are made."""
-    method = load("itermask3d-t1w-2mm")
+    method = shipped()
     found = []
     scans = cohort()[:limit]
     for index, raw in enumerate(scans):

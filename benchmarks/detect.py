@@ -28,7 +28,6 @@ from typing import Any
 import plain
 from anomri import files, preprocess, run
 from anomri.cohorts import phantom
-from anomri.methods import load
 from anomri.methods.itermask3d import IterMask3D
 from anomri.report import case
 from anomri.run import results
@@ -41,7 +40,7 @@ ENGINES = ("torch", "openvino")
 
 def model(engine: str = "auto") -> IterMask3D:
     """The shipped model in a network of the paper's cost, told that it knows scans of 1 mm."""
-    small = load("itermask3d-t1w-2mm")
+    small = plain.shipped()
     method = IterMask3D(**small.arguments)
     method.net = plain.AtOneMillimetre(small.net)  # type: ignore[arg-type]
     method.preset_arguments = {**small.preset_arguments, "spacing": 1.0}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomri.methods import load
 from anomri.methods.itermask3d import IterMask3D
 from anomri.nets.layers import Dropout, UpConv3d
 from anomri.nets.unet import REDUCTION, ResidualUNet
@@ -23,6 +24,14 @@ from anomri.scan import Scan
 from anomri.scoring.thresholds import Bend, bend, stop
 from anomri.train import generator
 from masks import plain_high_pass
+
+
+def shipped() -> IterMask3D:
+    """The package's weights for T1w, without the averaging of errors, which the plain loop has not."""
+    method = load("itermask3d-t1w-2mm")
+    assert isinstance(method, IterMask3D)
+    method.smooth_mm = 0.0
+    return method
 
 
 def network(net: nn.Module) -> nn.Module:
