@@ -3,7 +3,7 @@
 Data
     $HEALTHY_T1     OpenNeuro ds002748 (58 skull-stripped T1w; CC0), BIDS: https://openneuro.org/datasets/ds002748
     $VARIED         phantoms of all ages and scanners, painted from the label maps that SynthSeg publishes
-                    (https://github.com/BBillot/SynthSeg, data/training_label_maps), about half an hour of one core:
+                    (https://github.com/BBillot/SynthSeg, data/training_label_maps), about a quarter of an hour of one core:
                     anomri phantom --n 100 --sequence T1w,T2w,FLAIR --spacing 2 --label-maps training_label_maps/ --varied \\
                         --seed 20261121 --out varied/
     $REPAINTED      the real scans as other sequences and scanners would show them, five minutes:
@@ -18,7 +18,8 @@ Split
     The MS patient is one example to look at: nothing was fitted to it.
 
 Recipe
-    Arguments are what studies/weights_ablation.py found best. Each model is fitted here, in about an hour of one core; models that
+    That each sequence has its own model is what studies/weights_ablation.py found; most of its arms are still to be run. The T2w and
+    FLAIR weights of the package were made by this, on phantoms of revision 2; those of T1w by the calls in docs/results.md. Each model is fitted here, in about an hour of one core; models that
     are there already are given by --model, those of the package by their names.
 
 Command (two cores: three hours to learn, 20 minutes to look; a run that is stopped goes on)

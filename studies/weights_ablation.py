@@ -7,7 +7,7 @@ Data
 
 Split
     Real scans as in studies/controlled.py: 34 to fit; of the 12 that are not tested on, 6 to pick the best step on and 6 to look at.
-    The last 12 are not looked at here. Phantoms by their label map, of which there are 20, used in turn: 17 to fit, the 18th to pick
+    The last 12 are not looked at here. What docs/decisions/0008 tells of this was run on 200 phantoms of their first revision. Phantoms by their label map, of which there are 20, used in turn: 17 to fit, the 18th to pick
     the best step on; six of the 19th stand for other scanners. Those of the 20th are not looked at.
 
 Budget

@@ -126,8 +126,9 @@ def subject(
         channels.append(x if other is None else variety.rescanned(x, labels.spacing, other))
     head = Scan(torch.stack(channels).cpu().numpy(), labels.affine, sequences=tuple(sequences))
     if stripped:
-        image = head.image * brain
-        if other is not None:
+        if other is None:
+            image = head.image * brain
+        else:
             brain = variety.shaved(brain, labels.spacing, other)
             image, brain = variety.rimmed(head.image, brain, labels.spacing, other)
         return resample(head.with_(image=image, brain=brain), spacing).with_(history=())
