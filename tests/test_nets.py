@@ -13,7 +13,7 @@ from anomri.nets import engine as engines
 from anomri.nets import fused
 from anomri.nets.engine import ENGINES, channels_last, engine, fold, pick_engine
 from anomri.nets.fused import FusedConv, SlabConv, UpByPlaces, UpInPieces
-from anomri.nets.layers import Dropout, MeanPool3d, UpConv3d, layout
+from anomri.nets.layers import Dropout, MeanPool3d, PReLU, UpConv3d, layout
 from anomri.nets.unet import REDUCTION, Places, ResidualUNet, ResidualUnit, StridedUNet
 from networks import CPU, count
 
@@ -79,11 +79,39 @@ def test_strides_norms_and_last_layer_are_the_published_ones():
     assert [unit.body[0][0].stride[0] for unit in net.down] == [2, 2, 2, 2, 1]
     assert all(unit.body[1][0].stride == (1, 1, 1) for unit in net.down)
     block = net.down[0].body[0]
-    assert [type(part) for part in block] == [nn.Conv3d, nn.BatchNorm3d, Dropout, nn.PReLU]
+    assert [type(part) for part in block] == [nn.Conv3d, nn.BatchNorm3d, Dropout, PReLU]
     assert {part.p for part in net.modules() if isinstance(part, Dropout)} == {0.3}
     assert all(part.weight.numel() == 1 for part in net.modules() if isinstance(part, nn.PReLU))
     assert isinstance(net.up[-1][1], nn.Conv3d), "the last convolution has no norm and no activation"
     assert [stage[0][0].in_channels for stage in net.up] == [384, 128, 64, 32]
+
+
+@pytest.mark.parametrize("slope", [0.25, 0.0, -0.5, 1.0])
+def test_a_slope_and_its_gradients_are_torchs(slope):
+    ours, theirs = PReLU(), nn.PReLU()
+    x = channels_last(nn.Conv3d(2, 4, 3))(torch.randn(2, 2, 7, 6, 8))
+    x.data[0, 0, 0, 0, :3] = torch.tensor([0.0, -0.0, 1e-30])
+    dy = torch.randn_like(x)
+    found = []
+    for one in (ours, theirs):
+        one.weight.data.fill_(slope)
+        given = x.detach().clone().requires_grad_()
+        y = one(given)
+        y.backward(dy)
+        found.append((y.detach(), given.grad, one.weight.grad))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+
+
+def test_a_unit_adds_its_input_to_the_first_channels():
+    unit = ResidualUnit(3, 5, 1, 0.0).eval()
+    x = torch.randn(2, 3, 4, 6, 5)
+    grown = unit.body(x)
+    grown[:, :3] += x
+    assert torch.equal(unit(x), grown)
+    with torch.inference_mode():
+        assert torch.equal(unit(x), grown), "in place, without gradients"
 
 
 @settings(max_examples=6, deadline=None)

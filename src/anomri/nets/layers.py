@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,6 +60,36 @@ class MeanPool3d(nn.Module):
             channels = x.shape[1]
             y: Tensor = F.conv3d(x, x.new_full((channels, 1, 3, 3, 3), 1 / 27), None, 2, 1, 1, channels)
             return y
+
+
+class PReLU(nn.PReLU):
+    """`nn.PReLU` of one slope for all channels, whose gradients take a third of the time on a CPU."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or not (torch.is_grad_enabled() and x.requires_grad):
+            return super().forward(x)
+        y: Tensor = _Bent.apply(x, self.weight)  # type: ignore[no-untyped-call]
+        return y
+
+
+class _Bent(torch.autograd.Function):
+    """What is below 0 times a slope, and its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return F.leaky_relu(x, float(slope))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (dy,) = grads
+        x, slope = ctx.saved_tensors
+        above = torch.ops.aten.threshold_backward(dy, x, 0)
+        below = dy - above
+        return above.add_(below, alpha=float(slope)), below.mul_(x).sum(dtype=torch.float32).reshape(1)
 
 
 class Dropout(nn.Module):

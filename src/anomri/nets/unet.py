@@ -11,15 +11,16 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from anomri.nets.layers import Dropout, MeanPool3d, UpConv3d
+from anomri.nets.layers import Dropout, MeanPool3d, PReLU, UpConv3d
 
 REDUCTION = 16
 """Edge lengths of an input must be multiples of this."""
 
 
 def _block(conv: nn.Conv3d, dropout: float) -> nn.Sequential:
-    return nn.Sequential(conv, nn.BatchNorm3d(conv.out_channels), Dropout(dropout), nn.PReLU())
+    return nn.Sequential(conv, nn.BatchNorm3d(conv.out_channels), Dropout(dropout), PReLU())
 
 
 def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Conv3d:
@@ -36,11 +37,12 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.body(x)
-        short: Tensor = self.short(x[:, : y.shape[1]])
+        # A slice of all channels has a gradient all the same, and a slow one.
+        short: Tensor = self.short(x if x.shape[1] <= y.shape[1] else x[:, : y.shape[1]])
         if torch.is_inference_mode_enabled():
             y[:, : short.shape[1]] += short
             return y
-        return torch.cat([y[:, : short.shape[1]] + short, y[:, short.shape[1] :]], dim=1)
+        return y + F.pad(short, [0] * 6 + [0, y.shape[1] - short.shape[1]])
 
 
 class _UNet(nn.Module):
