@@ -32,13 +32,13 @@ Expected
     docs/results.md has the numbers of our run.
 """
 
-from anomri.study import Case, Entrant, Plot, Source, Study, Table
+from anomri.study import Case, Entrant, Plot, Study, Table
 from anomri.study.changes import artefact, lesion, mask_of_mni
-from anomri.study.ours import healthy_t1, phantoms, repainted
+from anomri.study.ours import healthy_t1, ms_patient, phantoms, repainted
 
 SEQUENCES = ("T1w", "T2w", "FLAIR")
 LEARNED = {
-    "network": "strided", "width": 16, "dropout": 0.0, "steps": 4000, "final": 0.02,
+    "network": "strided", "width": 16, "dropout": 0.0, "steps": 8000, "final": 0.02,
     "flip": 0.5, "rotation": 0.3, "whole_brain": 0.2, "contrast": 0.5, "thick": 0.3, "moved": 1.0, "smooth_mm": 2.0,
 }  # fmt: skip
 PRESETS = {
@@ -149,13 +149,7 @@ STUDY = Study(
             for index, use in enumerate(("fit", "validate"))
         },
         **{
-            f"MS, {name}": Source(
-                title="One MS patient of MSLUB",
-                variable="MS_CASE",
-                sequence=name,
-                offered="https://lit.fe.uni-lj.si/en/research/resources/3D-MR-MS/ (CC-BY)",
-                layout="a table with columns id, T1w, T2w, FLAIR, lesion",
-            )
+            f"MS, {name}": ms_patient(name)
             for name in SEQUENCES
         },
     },

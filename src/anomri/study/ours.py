@@ -61,6 +61,17 @@ def phantoms(sequence: str, use: str, most: int | None = None) -> Source:
     )
 
 
+def ms_patient(sequence: str) -> Source:
+    """One sequence of one patient with multiple sclerosis, lesions drawn by hand: another scanner and another age than those above."""
+    return Source(
+        title="One MS patient of MSLUB",
+        variable="MS_CASE",
+        sequence=sequence,
+        offered="https://lit.fe.uni-lj.si/en/research/resources/3D-MR-MS/ (CC-BY)",
+        layout="a table with columns id, T1w, T2w, FLAIR, lesion",
+    )
+
+
 def _part(index: int, sizes: tuple[int, ...]) -> Callable[[Cohort], Cohort]:
     def part(cohort: Cohort) -> Cohort:
         return cohort.split(*sizes, seed=SPLIT_SEED)[index]
