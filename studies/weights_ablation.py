@@ -46,7 +46,15 @@ for name in SEQUENCES:
         f"MS, {name}": ms_patient(name),
     }
 
-STRIDED = {"network": "strided", "width": 16, "dropout": 0.0, "steps": 800, "final": 0.02, "smooth_mm": 2.0}
+STRIDED = {
+    "network": "strided",
+    "width": 16,
+    "dropout": 0.0,
+    "steps": 800,
+    "final": 0.02,
+    "smooth_mm": 2.0,
+    "gamma_mask": 0.2,
+}
 SHOWN = {"flip": 0.5, "rotation": 0.3, "whole_brain": 0.2, "contrast": 0.5, "thick": 0.3, "moved": 1.0}
 BOTH = ("real", "T1w")
 CLIP = (-3.0, 4.0)
