@@ -9,10 +9,11 @@ from torch import nn
 
 from anomri.diffuser import Diffuser
 from anomri.errors import BadCall
-from anomri.methods.autoddpm import KEPT, AutoDDPM
+from anomri.methods.autoddpm import AutoDDPM
 from anomri.nets.diffusion import inpaint, path, schedule
 from anomri.nets.diffusion_unet import DiffusionUNet
 from anomri.nets.perceptual import PerceptualDistance, unlike
+from anomri.scoring.thresholds import KEPT
 from anomri.train import Job
 from helpers import phantom, phantoms
 from networks import trained

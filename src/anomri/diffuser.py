@@ -7,11 +7,12 @@ which parts are noised and what else its network knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anomri.cohort import Cohort
@@ -20,8 +21,11 @@ from anomri.errors import BadCall, unknown
 from anomri.nets.diffusion import PREDICTIONS, Denoise, Schedule, T, path, reverse, schedule
 from anomri.nets.diffusion_unet import DiffusionUNet, conditions, reduction
 from anomri.nets.engine import engine
-from anomri.restorer import SCORING, Restorer, runtime_of
-from anomri.scan import Scan
+from anomri.nets.slices import slices_of, slicewise
+from anomri.preprocess.space import cut, paste
+from anomri.restorer import SCORING, SLICES, Restorer, runtime_of
+from anomri.scan import Finding, Scan
+from anomri.scoring.residual import residual
 from anomri.train import Job, Recipe, Sample
 
 NOISES = ("gaussian", "simplex")
@@ -29,6 +33,9 @@ SAMPLING = ("t_test", "sampler", "ddim_steps")
 """Arguments that weights do not depend on, beside those of scoring."""
 MOST = {"cpu": 1 << 18, "cuda": 1 << 23}
 """Voxels that a network is given at once, by the kind of device: 28 slices of 96 x 96 on a CPU, where more are no faster."""
+
+SCANS = 16
+"""Healthy scans that the threshold of a mask is found on, at most."""
 
 
 class Diffuser(Restorer):
@@ -184,6 +191,54 @@ class Diffuser(Restorer):
         """Noisy images at times `(B,)` brought back as `sampler` says."""
         draw = (lambda: self.drawn(x_t.shape, rng)) if self.sampler == "ddpm" else None
         return reverse(self.plan, denoise, x_t, path(self.sampler, t.tolist(), self.ddim_steps), draw)
+
+    # --- for methods that paint a part of a scan alone ---
+
+    def healthy_parts(self, healthy: Cohort) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Of up to `SCANS` healthy scans the place in the cohort, images `(B, C, ...)`, `SLICES` slices or a volume, and brains `(B, ...)`."""
+        for index in np.unique(np.linspace(0, len(healthy) - 1, SCANS).round().astype(int)):
+            scan = healthy[int(index)]
+            low, high = self._place(scan, self.data["box"])
+            image, brain = (cut(torch.tensor(part), low, high) for part in (scan.image, scan.brain[None]))
+            if self.dims == 3:
+                yield int(index), image[None], brain
+            else:
+                heights = np.unique(((np.arange(SLICES) + 0.5) / SLICES * (high[2] - low[2])).astype(int))
+                yield int(index), slices_of(image)[heights], slices_of(brain)[heights, 0]
+
+    def painted_in_part(
+        self, scan: Scan, heal: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A scan as it was painted `(C, I, J, K)`, the scan itself beyond the network's grid, and a weight of each voxel `(I, J, K)`.
+
+        Parameters
+        ----------
+        heal : of images `(B, C, ...)` and their brains `(B, ...)` bool, what they are painted to and weights `(B, 1, ...)`
+        """
+        low, high = self._place(scan, self.data["box"])
+        image, brain = (cut(torch.tensor(part), low, high) for part in (scan.image, scan.brain[None]))
+
+        def run(parts: Tensor) -> Tensor:
+            return torch.cat(heal(parts[:, :-1], parts[:, -1] > 0), dim=1)
+
+        both = torch.cat([image, brain.float()])
+        made = slicewise(run, both) if self.dims == 2 else run(both[None])[0]
+        made = paste(made, low, scan.grid.shape).numpy()
+        inside = paste(torch.ones_like(brain), low, scan.grid.shape).numpy()
+        return np.where(inside, made[:-1], scan.image), made[-1]
+
+    def weighted(self, scan: Scan, healthy: NDArray[np.float32], weight: NDArray[np.float32]) -> Finding:
+        """The residual of a scan and its healthy form `(C, I, J, K)`, times a weight of each voxel `(I, J, K)`."""
+        off = residual(
+            self.score,
+            scan.image,
+            healthy[None],
+            scan.brain,
+            sign=self.sign,
+            sigma=self.sigma,
+            slicewise=self.dims == 2,
+        )
+        return Finding(off * weight, healthy=np.where(scan.brain, healthy, scan.image))
 
     def scaled(self, x: Tensor, *, back: bool = False) -> Tensor:
         """Intensities of `(..., C, *grid)` on the network's scale, or `back` on the scan's."""

@@ -23,22 +23,15 @@ from anomri.errors import BadCall, unknown
 from anomri.nets.diffusion import inpaint, path
 from anomri.nets.engine import engine
 from anomri.nets.perceptual import PerceptualDistance
-from anomri.nets.slices import slices_of, slicewise
-from anomri.preprocess.space import cut, paste
-from anomri.restorer import SCORING, SLICES, place, runtime_of
+from anomri.restorer import SCORING, runtime_of
 from anomri.scan import Finding, Scan
-from anomri.scoring.residual import residual
-from anomri.scoring.thresholds import healthy_threshold, quantile
+from anomri.scoring.thresholds import healthy_curve, healthy_threshold, on_curve, quantile
 from anomri.train import Job, generator
 
 SCALES = ("slice", "healthy")
 MASKINGS = ("threshold", "share")
-SCANS = 16
-"""Healthy scans that the mask's threshold is found on, at most: `SLICES` slices of each."""
 LARGEST = 0.95
 """Share of a slice's brain whose residuals lie below the one that counts as 1."""
-KEPT = 1001
-"""Quantiles of the healthy first maps that are kept with the weights."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -151,51 +144,31 @@ class AutoDDPM(Diffuser):
 
     def _healthy(self, healthy: Cohort, seed: int) -> dict[str, Any]:
         """Of the brain in healthy slices, by the name "healthy": the residual that counts as 1, and what shares of it exceed."""
-        some = np.unique(np.linspace(0, len(healthy) - 1, SCANS).round().astype(int))
         distance, found = self._distance(), []
-        for index in some:
-            scan = healthy[int(index)]
-            low, high = place(scan, self.data["box"], self.dims, self.reduction)
-            heights = np.unique(((np.arange(SLICES) + 0.5) / SLICES * (high[2] - low[2])).astype(int))
-            parts = (torch.tensor(part) for part in (scan.image, scan.brain[None]))
-            image, brain = (slices_of(cut(part, low, high))[heights] for part in parts)
-            _, off, far = self._compared(self.scaled(image), distance, generator(seed, "mask", int(index)))
-            found.append((off, far, brain[:, 0]))
+        for index, image, brain in self.healthy_parts(healthy):
+            _, off, far = self._compared(self.scaled(image), distance, generator(seed, "mask", index))
+            found.append((off, far, brain))
         large = healthy_threshold([off[brain].numpy() for off, _, brain in found], 1 - LARGEST)
         firsts = [self._first(*one, large)[one[-1]].numpy() for one in found]
-        inner = [healthy_threshold(firsts, n / (KEPT - 1)) for n in range(1, KEPT - 1)]
-        return {"healthy": {"large": large, "firsts": [float(max(f.max() for f in firsts)), *inner, 0.0]}}
+        return {"healthy": {"large": large, "firsts": healthy_curve(firsts)}}
 
     @property
     def mask_threshold(self) -> float:
         """What the first map of a masked voxel exceeds, from healthy scans."""
-        return float(np.interp(self.mask_share, np.linspace(0, 1, KEPT), self.data["healthy"]["firsts"]))
+        return on_curve(self.data["healthy"]["firsts"], self.mask_share)
 
     # --- looking ---
 
     def find(self, scan: Scan, rng: torch.Generator) -> Finding:
-        healthy, first = self._healed(scan, rng)
-        off = residual(
-            self.score, scan.image, healthy[None], scan.brain, sign=self.sign, sigma=self.sigma, slicewise=True
-        )
-        return Finding(off * first, healthy=np.where(scan.brain, healthy, scan.image))
+        return self.weighted(scan, *self._healed(scan, rng))
 
     def restore(self, scan: Scan, rng: torch.Generator) -> NDArray[np.float32]:
         return self._healed(scan, rng)[0][None]
 
     def _healed(self, scan: Scan, rng: torch.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """A scan with what looks abnormal painted `(C, I, J, K)`, and its first map `(I, J, K)`."""
-        low, high = self._place(scan, self.data["box"])
-        image, brain = (cut(torch.tensor(part), low, high) for part in (scan.image, scan.brain[None]))
         distance = self._distance()
-
-        def run(slices: Tensor) -> Tensor:
-            x, inside = slices[:, :-1], slices[:, -1] > 0
-            return torch.cat(self.healed(x, inside, distance, rng), dim=1)
-
-        made = paste(slicewise(run, torch.cat([image, brain.float()])), low, scan.grid.shape).numpy()
-        inside = paste(torch.ones_like(brain), low, scan.grid.shape).numpy()
-        return np.where(inside, made[:-1], scan.image), made[-1]
+        return self.painted_in_part(scan, lambda x, brain: self.healed(x, brain, distance, rng))
 
     def healed(self, x: Tensor, brain: Tensor, distance: Distance, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Slices `(B, C, I, J)` with what looks abnormal painted, and their first maps `(B, 1, I, J)`; `brain (B, I, J)`."""

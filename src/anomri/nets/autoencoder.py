@@ -151,6 +151,30 @@ class Autoencoder(nn.Module):
         return self.decode(draw(mean, logvar, rng))
 
 
+class Encoder(nn.Module):
+    """Half of an `Autoencoder`, to be run by itself: images to their latent, the mean where it is a distribution."""
+
+    def __init__(self, of: Autoencoder) -> None:
+        super().__init__()
+        self.parts, self.variational = nn.Sequential(of.encoder, of.narrow), of.variational
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.parts(x)
+        return z.chunk(2, dim=1)[0] if self.variational else z
+
+
+class Decoder(nn.Module):
+    """The other half: latents to images."""
+
+    def __init__(self, of: Autoencoder) -> None:
+        super().__init__()
+        self.parts = nn.Sequential(of.widen, of.decoder)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x: Tensor = self.parts(z)
+        return x
+
+
 class SkiplessUNet(nn.Module):
     """IterMask3D's residual UNet without its skips, an autoencoder with a spatial latent `(B, 16 width, I/16, J/16, K/16)`.
 

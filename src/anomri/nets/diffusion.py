@@ -7,6 +7,9 @@ with it the image goes to any earlier time (Song et al. 2021, equation 12)
     x_s = sqrt(a_s) x_0 + sqrt(1 - a_s - sigma^2) e + sigma z,  sigma = eta sqrt((1 - a_s) / (1 - a_t)) sqrt(1 - a_t / a_s)
 
 which is a DDIM's step for `eta = 0`, and the ancestral step of a DDPM for `eta = 1` and `s = t - 1`; to `s = 0` it is what the network says.
+
+How likely an image is to the network, the divergences of these steps say: `L_(t-1) = KL(q(x_(t-1) | x_t, x_0) || p(x_(t-1) | x_t))`,
+two Gaussians of one variance (Ho et al. 2020, equation 5).
 """
 
 from __future__ import annotations
@@ -88,6 +91,23 @@ class Schedule:
         x_s = b.sqrt().to(x_t) * x0 + left.to(x_t) * self.noise_of(x_t, t, x0)
         return x_s if z is None else x_s + sigma.to(x_t) * z
 
+    def divergence(self, x0: Tensor, t: Tensor, said: Tensor) -> Tensor:
+        """`KL(q(x_(t-1) | x_t, x_0) || p(x_(t-1) | x_t))` in nats, for each element `(B, C, ...)`: 0 where the network is right.
+
+        Parameters
+        ----------
+        t : times `(B,)`, 2 or more: to `t = 1` no noise is left that a divergence could be of
+        said : what the network says that the images `x0` were
+
+        With the variance of `q` for both it is `(SNR(t - 1) - SNR(t)) / 2 (x_0 - said)^2`, `SNR(t) = a_t / (1 - a_t)`, whatever `x_t` is.
+        Raises `BadCall` for another time. Source: Ho et al. 2020, equations 5, 7 and 8; in this form Kingma et al. 2021, equation 13.
+        """
+        if int(t.min()) < 2:
+            raise BadCall(f"divergences at times {t.tolist()}; give times from 2 to {self.times}")
+        a, b = self.at(t, x0), self.at(t - 1, x0)
+        weight = (b / (1 - b) - a / (1 - a)) / 2
+        return weight.to(x0) * (x0 - said).square()
+
 
 @lru_cache
 def schedule(name: str = "linear", times: int = T) -> Schedule:
@@ -152,6 +172,34 @@ def reverse(plan: Schedule, denoise: Denoise, x_t: Tensor, times: Tensor, draw: 
         # At a time that does not change nothing does: sigma is 0 there.
         x_t = x0 if last else plan.earlier(x_t, t, s, x0, None if draw is None else draw().to(x_t))
     return x_t
+
+
+def surprise(
+    plan: Schedule, denoise: Denoise, x0: Tensor, times: Sequence[int], draw: Draw, at_once: int = 1
+) -> Tensor:
+    """How unlikely images `(B, C, ...)` are to the network, place by place: `(B, 1, ...)` nats, 0 or more.
+
+    It is the divergence of a step, summed over channels, the mean over steps.
+
+    Parameters
+    ----------
+    denoise : what the network says `x_0` was
+    times : of the steps, each with noise of its own
+    draw : noise of the shape of `x0`, once for each time
+    at_once : times that the network is asked about at once; a number of them is the same to rounding
+
+    Raises `BadCall` for no time, or one that has no divergence (`Schedule.divergence`).
+    """
+    if len(times) == 0 or at_once < 1:
+        raise BadCall(f"divergences at {len(times)} times, {at_once} at once; give at least one of each")
+    total = torch.zeros_like(x0[:, :1])
+    for first in range(0, len(times), at_once):
+        some = torch.tensor(times[first : first + at_once])
+        t, clean = some.repeat_interleave(len(x0)), x0.repeat(len(some), *[1] * (x0.ndim - 1))
+        x_t = plan.noised(clean, t, torch.cat([draw().to(x0) for _ in some]))
+        found = plan.divergence(clean, t, denoise(x_t, t)).sum(dim=1, keepdim=True)
+        total += found.reshape(len(some), *total.shape).sum(dim=0)
+    return total / len(times)
 
 
 def inpaint(

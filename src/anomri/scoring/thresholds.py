@@ -9,7 +9,7 @@ threshold is the observed tau where the slope of the fit first exceeds gamma (eq
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from anomri.errors import BadCall
 Curve = NDArray[np.float64]
 TAU_LIMIT = 10.0
 """Points from the first tau above this on are left out of the fit (published code)."""
+KEPT = 1001
+"""Thresholds of a `healthy_curve`."""
 R2_STEPS = 80
 R2_LEAST = 0.85
 RISE_STEPS = 4
@@ -218,6 +220,22 @@ def healthy_threshold(values: Iterable[ArrayLike], rate: float) -> float:
     above = np.cumsum(weight[rank][::-1])[::-1] - weight[rank]
     enough = np.flatnonzero(above <= rate * (1 + 1e-9))
     return float(pooled[rank[enough[0]]])
+
+
+def healthy_curve(values: Iterable[ArrayLike]) -> list[float]:
+    """The thresholds that healthy voxels exceed by every share, in steps of 1/1000 from 0 to 1: `KEPT` of them, falling to 0.
+
+    What a method keeps so that the share can be changed after `fit` (`on_curve`). Parameters, and errors, are those of
+    `healthy_threshold`; values are 0 or more.
+    """
+    scans = [np.asarray(v).ravel() for v in values]
+    inner = [healthy_threshold(scans, n / (KEPT - 1)) for n in range(1, KEPT - 1)]
+    return [float(max(scan.max() for scan in scans)), *inner, 0.0]
+
+
+def on_curve(curve: Sequence[float], share: float) -> float:
+    """The threshold that a share of healthy voxels exceeds, from a `healthy_curve`; between two of its shares, linear."""
+    return float(np.interp(share, np.linspace(0, 1, len(curve)), curve))
 
 
 def quantile(values: Tensor, share: float) -> Tensor:
