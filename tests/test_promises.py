@@ -44,6 +44,10 @@ SMALL = {
         "size": "small", "width": 8, "sampler": "ddim", "ddim_steps": 4, "inpaint_steps": 4, "resamples": 2, "steps": 80, "batch": 4,
         "lr": 5e-3,
     },
+    "latent_ddpm": {
+        "size": "small", "width": 8, "factor": 2, "latent": 4, "autoencoder_width": 8, "t_every": 40, "mask_share": 0.1, "inpaint_steps": 4,
+        "prediction": "x0", "autoencoder_steps": 60, "steps": 60, "batch": 4, "lr": 5e-3,
+    },
     "threshold": {"reference": "healthy"},
     "covariance_model": {},
 }  # fmt: skip

@@ -223,9 +223,9 @@ class Diffuser(Restorer):
 
         both = torch.cat([image, brain.float()])
         made = slicewise(run, both) if self.dims == 2 else run(both[None])[0]
-        made = paste(made, low, scan.grid.shape).numpy()
+        there = paste(made, low, scan.grid.shape).numpy()
         inside = paste(torch.ones_like(brain), low, scan.grid.shape).numpy()
-        return np.where(inside, made[:-1], scan.image), made[-1]
+        return np.where(inside, there[:-1], scan.image), there[-1]
 
     def weighted(self, scan: Scan, healthy: NDArray[np.float32], weight: NDArray[np.float32]) -> Finding:
         """The residual of a scan and its healthy form `(C, I, J, K)`, times a weight of each voxel `(I, J, K)`."""

@@ -18,13 +18,14 @@ from anomri.methods.dae import DAE
 from anomri.methods.ddpm import DDPM
 from anomri.methods.itermask2 import IterMask2
 from anomri.methods.itermask3d import IterMask3D
+from anomri.methods.latent_ddpm import LatentDDPM
 from anomri.methods.pddpm import PDDPM
 from anomri.methods.spatial_erasing import SpatialErasing
 from anomri.methods.threshold import Threshold
 from anomri.methods.vae import VAE
 
 METHODS: list[type[Method]] = [
-    IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, DDPM, AnoDDPM, PDDPM, CDDPM, AutoDDPM, Threshold, CovarianceModel
+    IterMask3D, IterMask2, AE, VAE, SpatialErasing, DAE, DDPM, AnoDDPM, PDDPM, CDDPM, AutoDDPM, LatentDDPM, Threshold, CovarianceModel,
 ]  # fmt: skip
 
 DEFAULTS: dict[tuple[str, ...], str] = {
