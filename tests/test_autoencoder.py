@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from anomri.errors import BadCall, BadInput
-from anomri.nets.autoencoder import Autoencoder, SkiplessUNet, draw, kl
+from anomri.nets.autoencoder import Autoencoder, Decoder, Encoder, SkiplessUNet, draw, kl
 from anomri.nets.unet import ResidualUNet
 from networks import count, overfit, same, trained
 
@@ -139,6 +139,18 @@ def test_it_overfits(axes, dense):
     x = torch.randn(2, 1, *(1 + n // 4 for n in EDGES[axes]))
     x = nn.functional.interpolate(x, EDGES[axes])
     assert overfit(net, x, x, steps=100) < 0.1
+
+
+@pytest.mark.parametrize("variational", [False, True])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_the_halves_are_what_the_whole_is_made_of(axes, variational):
+    net = trained(small(axes, dense=False, variational=variational), x := torch.randn(2, 2, *EDGES[axes]))
+    with torch.inference_mode():
+        z = net.encode(x)[0]
+        torch.testing.assert_close(Encoder(net)(x), z)
+        torch.testing.assert_close(Decoder(net)(z), net(x))
+    same(Encoder(net).eval(), x)
+    same(Decoder(net).eval(), z.clone())
 
 
 def test_latents_are_float32_in_bfloat16_too():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomri.errors import BadCall, BadInput
-from anomri.nets.diffusion import SAMPLERS, SCHEDULES, T, path, reverse, schedule, time_features
+from anomri.nets.diffusion import SAMPLERS, SCHEDULES, T, path, reverse, schedule, surprise, time_features
 from anomri.nets.diffusion_unet import SIZES, DiffusionUNet, conditions
 from anomri.nets.unet2d import Attention, ResidualBlock
 from networks import CPU, count, trained
@@ -174,6 +174,86 @@ def test_the_way_back_from_gaussian_data_has_their_spread():
 
 
 # --- the network ----------------------------------------------------------------------------------------------------
+
+
+# --- how likely an image is ------------------------------------------------------------------------------------------
+
+
+@both
+@each_schedule
+def test_a_divergence_is_that_of_the_two_gaussians_of_a_step(shape, name):
+    """By the posterior as Ho et al. write it (equations 6 and 7), and torch's own divergence of Gaussians."""
+    plan, draw = schedule(name), seeded_noise()
+    x0, said, x_t = draw(shape), draw(shape), draw(shape)
+    t = torch.tensor([2, 450, 999])[: shape[0]]
+    expected = []
+    for n, at in enumerate(t.tolist()):
+        a, b = plan.kept[at], plan.kept[at - 1]
+        beta = 1 - a / b
+        q, p = (b**0.5 * beta / (1 - a) * x + (a / b) ** 0.5 * (1 - b) / (1 - a) * x_t[n] for x in (x0[n], said[n]))
+        sd = torch.tensor(((1 - b) / (1 - a) * beta) ** 0.5)
+        normal = torch.distributions.Normal
+        expected.append(torch.distributions.kl_divergence(normal(q, sd), normal(p, sd)))
+    torch.testing.assert_close(plan.divergence(x0, t, said), torch.stack(expected), rtol=1e-3, atol=1e-6)
+
+
+def test_a_divergence_golden():
+    """Of an error of 2 at t = 500 and 600: half the fall of the signal-to-noise ratio, times 4."""
+    plan, zero = schedule(), torch.zeros(2, 1, 1, 1)
+    found = plan.divergence(zero, torch.tensor([500, 600]), zero + 2).flatten().tolist()
+    ratio = [a / (1 - a) for a in plan.kept[1:601]]
+    assert found == pytest.approx([2 * (ratio[498] - ratio[499]), 2 * (ratio[598] - ratio[599])], rel=1e-5)
+    assert found == pytest.approx([0.00187918, 0.00066450], rel=1e-4)
+
+
+def test_an_image_is_unlikely_where_the_network_is_wrong_and_nowhere_else():
+    plan, draw, x = schedule(), seeded_noise(), torch.randn(2, 3, 6, 8)
+    at = [400, 450, 600]
+    assert not surprise(plan, lambda x_t, t: x.repeat(len(t) // 2, 1, 1, 1), x, at, lambda: draw(x.shape)).any()
+
+    def wrong(x_t, t):
+        said = x.repeat(len(t) // 2, 1, 1, 1).clone()
+        said[1::2, :2, 4, 5] += 3
+        return said
+
+    found = surprise(plan, wrong, x, at, lambda: draw(x.shape))
+    assert found.shape == (2, 1, 6, 8)
+    weight = np.mean([(plan.kept[t - 1] / (1 - plan.kept[t - 1]) - plan.kept[t] / (1 - plan.kept[t])) / 2 for t in at])
+    assert found[1, 0, 4, 5].item() == pytest.approx(2 * 9 * weight, rel=1e-4), (
+        "summed over channels, the mean over times"
+    )
+    found[1, 0, 4, 5] = 0
+    assert not found.any()
+
+
+def test_steps_have_noise_of_their_own_however_many_are_asked_at_once():
+    plan, x, seen = schedule(), torch.randn(2, 1, 4, 6), []
+
+    def denoise(x_t, t):
+        seen.append((x_t.clone(), t.tolist()))
+        return 0.5 * x_t
+
+    made = []
+    for at_once in (1, 2, 9):
+        draw = seeded_noise(3)
+        made.append(surprise(plan, denoise, x, range(400, 601, 50), lambda draw=draw: draw(x.shape), at_once))
+    assert made[0].min() > 0
+    torch.testing.assert_close(made[1], made[0])
+    torch.testing.assert_close(made[2], made[0])
+    assert [len(t) // 2 for _, t in seen] == [1] * 5 + [2, 2, 1] + [5]
+    whole, t = seen[-1]
+    assert t == [at for at in range(400, 601, 50) for _ in range(2)]
+    noise = plan.noise_of(whole, torch.tensor(t), x.repeat(5, 1, 1, 1))
+    assert noise.std().item() == pytest.approx(1, abs=0.15)
+    assert len({round(float(one.sum()), 4) for one in noise}) == 10
+
+
+def test_likelihoods_that_cannot_be_asked_for():
+    plan, x = schedule(), torch.zeros(1, 1, 2, 2)
+    with pytest.raises(BadCall, match=r"divergences at times \[1\]; give times from 2 to 1000"):
+        plan.divergence(x, torch.tensor([1]), x)
+    with pytest.raises(BadCall, match="divergences at 0 times"):
+        surprise(plan, lambda x_t, t: x_t, x, [], lambda: x)
 
 
 def test_time_features_golden():

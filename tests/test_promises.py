@@ -45,8 +45,8 @@ SMALL = {
         "lr": 5e-3,
     },
     "latent_ddpm": {
-        "size": "small", "width": 8, "factor": 2, "latent": 4, "autoencoder_width": 8, "t_every": 40, "mask_share": 0.1, "inpaint_steps": 4,
-        "prediction": "x0", "autoencoder_steps": 60, "steps": 60, "batch": 4, "lr": 5e-3,
+        "size": "small", "width": 4, "factor": 2, "latent": 4, "autoencoder_width": 4, "t_every": 100, "mask_share": 0.1, "inpaint_steps": 2,
+        "prediction": "x0", "autoencoder_steps": 20, "steps": 40, "batch": 4, "lr": 8e-3,
     },
     "threshold": {"reference": "healthy"},
     "covariance_model": {},

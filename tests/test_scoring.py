@@ -14,14 +14,17 @@ from scipy.optimize import least_squares
 
 from anomri.errors import BadCall
 from anomri.scoring.thresholds import (
+    KEPT,
     R2_LEAST,
     R2_STEPS,
     TAU_LIMIT,
     Bend,
     bend,
     between,
+    healthy_curve,
     healthy_threshold,
     left_out,
+    on_curve,
     stop,
     stride,
 )
@@ -496,3 +499,17 @@ def test_no_scan_and_an_empty_scan_are_refused():
         healthy_threshold([], 0.01)
     with pytest.raises(BadCall, match="no voxel"):
         healthy_threshold([[1.0], []], 0.01)
+
+
+def test_a_curve_holds_the_threshold_of_every_share():
+    rng = np.random.default_rng(0)
+    scans = [rng.gamma(2, size=n) for n in (50, 700, 2000)]
+    curve = healthy_curve(scans)
+    assert len(curve) == KEPT
+    assert curve == sorted(curve, reverse=True)
+    assert (curve[0], curve[-1]) == (max(scan.max() for scan in scans), 0.0)
+    for n in (1, 25, 500, 999):
+        assert curve[n] == healthy_threshold(scans, n / 1000) == on_curve(curve, n / 1000)
+    assert on_curve(curve, 0.0255) == pytest.approx((curve[25] + curve[26]) / 2)
+    with pytest.raises(BadCall, match="no healthy scan"):
+        healthy_curve([])

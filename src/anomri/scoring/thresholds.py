@@ -208,18 +208,7 @@ def healthy_threshold(values: Iterable[ArrayLike], rate: float) -> float:
     """
     if not 0 < rate < 1:
         raise BadCall(f"false-positive rate is {rate}, needs to be between 0 and 1")
-    scans = [np.asarray(v).ravel() for v in values]
-    if not scans:
-        raise BadCall("no healthy scan to find a threshold from")
-    if not all(len(v) for v in scans):
-        raise BadCall("a healthy scan has no voxel inside the brain; leave it out of the calibration")
-    pooled = np.concatenate(scans)
-    weight = np.concatenate([np.full(len(v), 1 / (len(v) * len(scans))) for v in scans])
-    rank = np.argsort(pooled, kind="stable")
-    # Counted from the top, where the small shares are exact: how much lies above each value.
-    above = np.cumsum(weight[rank][::-1])[::-1] - weight[rank]
-    enough = np.flatnonzero(above <= rate * (1 + 1e-9))
-    return float(pooled[rank[enough[0]]])
+    return float(_exceeded(values, np.array([rate]))[0])
 
 
 def healthy_curve(values: Iterable[ArrayLike]) -> list[float]:
@@ -228,9 +217,25 @@ def healthy_curve(values: Iterable[ArrayLike]) -> list[float]:
     What a method keeps so that the share can be changed after `fit` (`on_curve`). Parameters, and errors, are those of
     `healthy_threshold`; values are 0 or more.
     """
+    return [*_exceeded(values, np.arange(KEPT - 1) / (KEPT - 1)).tolist(), 0.0]
+
+
+def _exceeded(values: Iterable[ArrayLike], rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lowest threshold that at most each share of healthy voxels exceed, each scan counting alike."""
     scans = [np.asarray(v).ravel() for v in values]
-    inner = [healthy_threshold(scans, n / (KEPT - 1)) for n in range(1, KEPT - 1)]
-    return [float(max(scan.max() for scan in scans)), *inner, 0.0]
+    if not scans:
+        raise BadCall("no healthy scan to find a threshold from")
+    if not all(len(v) for v in scans):
+        raise BadCall("a healthy scan has no voxel inside the brain; leave it out of the calibration")
+    pooled = np.concatenate(scans)
+    weight = np.concatenate([np.full(len(v), 1 / (len(v) * len(scans))) for v in scans])
+    rank = np.argsort(pooled, kind="stable")
+    # Counted from the top, where the small shares are exact: how much lies above each value, which falls to 0.
+    above = np.cumsum(weight[rank][::-1])[::-1] - weight[rank]
+    above[-1] = 0
+    enough = np.searchsorted(-above, -rates * (1 + 1e-9))
+    found: NDArray[np.float64] = pooled[rank[enough]].astype(np.float64)
+    return found
 
 
 def on_curve(curve: Sequence[float], share: float) -> float:
