@@ -12,14 +12,23 @@ Command (not run here: no machine of ours has the data)
 
 Expected
     `PRINTED`, in percent. "[DICE]", the best possible Dice, is expected of "dice_best_scan_oracle" (see cddpm.py). All
-    maps are cleaned. Lines 1 to 3 share their weights, and so do 4 to 6. Standard deviations over folds are left out.
+    maps are cleaned. Lines 1 to 3 share their weights, and so do 4 to 6, those of the cDDPM of the Mahalanobis paper
+    (mahalanobis.py). Standard deviations over folds are left out.
 """
 
 from __future__ import annotations
 
 from anomri.study import Study, Table
 from anomri.study.papers import Models, expected
-from anomri.study.papers.behrendt import ENSEMBLE, LABELLED, ixi_to_fit, labelled, thesis_cases, thesis_entrants
+from anomri.study.papers.behrendt import (
+    ENSEMBLE,
+    LABELLED,
+    MAHALANOBIS,
+    ixi_to_fit,
+    labelled,
+    thesis_cases,
+    thesis_entrants,
+)
 
 METRICS = ("dice_best_scan_oracle",)
 # Method and arguments of each line.
@@ -27,9 +36,9 @@ MODELS: Models = {
     "cDDPM (l1)": ("cddpm", {"pretrained": True, "t_test": ENSEMBLE, "score": "l1"}),
     "cDDPM (SSIM)": ("cddpm", {"pretrained": True, "t_test": ENSEMBLE, "score": "ssim"}),
     "cDDPM (SSIM-ens)": ("cddpm", {"pretrained": True, "t_test": ENSEMBLE, "score": "ssim_ens"}),
-    "cDDPM S_mean": ("mahalanobis", {"n": 10, "covariance": None}),
-    "cDDPM S_MHD diag": ("mahalanobis", {"n": 10, "covariance": "diagonal"}),
-    "cDDPM S_MHD full": ("mahalanobis", {"n": 10, "covariance": "full"}),
+    "cDDPM S_mean": ("cddpm", {**MAHALANOBIS, "n": 10, "score": "ssim"}),
+    "cDDPM S_MHD diag": ("cddpm", {**MAHALANOBIS, "n": 10, "score": "mhd_diag"}),
+    "cDDPM S_MHD full": ("cddpm", {**MAHALANOBIS, "n": 10, "score": "mhd_full"}),
 }
 SHARES = {
     "cDDPM (SSIM)": "cDDPM (l1)",

@@ -14,14 +14,15 @@ Expected
     `PRINTED`, in percent. "[DICE]", the best possible Dice, is expected of "dice_best_scan_oracle" (see cddpm.py). Maps
     are not cleaned in this paper; the thesis's Table 4.5 cleans them (anomaly_scores.py). S_mean is SSIM of the mean of
     ten reconstructions, S_MHD times the Mahalanobis distance with a diagonal covariance, S_sMHD with a full one (the
-    table's caption calls the two as one); all three share their weights. Standard deviations over folds are left out.
+    table's caption calls the two as one); all three are scores of the line "cDDPM", by its weights. Standard deviations
+    over folds are left out.
 """
 
 from __future__ import annotations
 
 from anomri.study import Study, Table
 from anomri.study.papers import Models, expected
-from anomri.study.papers.behrendt import LABELLED, ixi_to_fit, labelled, thesis_cases, thesis_entrants
+from anomri.study.papers.behrendt import LABELLED, MAHALANOBIS, ixi_to_fit, labelled, thesis_cases, thesis_entrants
 
 METRICS = ("dice_best_scan_oracle", "voxel_auprc")
 # Method and arguments of each line.
@@ -36,12 +37,12 @@ MODELS: Models = {
     "PII": ("pii", {}),
     "DDPM": ("anoddpm", {"t_test": 500, "score": "ssim"}),
     "pDDPM": ("pddpm", {"t_test": 500, "score": "ssim"}),
-    "cDDPM": ("cddpm", {"t_test": 500, "score": "ssim"}),
-    "cDDPM S_mean": ("mahalanobis", {"n": 10, "covariance": None}),
-    "cDDPM S_MHD": ("mahalanobis", {"n": 10, "covariance": "diagonal"}),
-    "cDDPM S_sMHD": ("mahalanobis", {"n": 10, "covariance": "full"}),
+    "cDDPM": ("cddpm", {**MAHALANOBIS, "score": "ssim"}),
+    "cDDPM S_mean": ("cddpm", {**MAHALANOBIS, "n": 10, "score": "ssim"}),
+    "cDDPM S_MHD": ("cddpm", {**MAHALANOBIS, "n": 10, "score": "mhd_diag"}),
+    "cDDPM S_sMHD": ("cddpm", {**MAHALANOBIS, "n": 10, "score": "mhd_full"}),
 }
-SHARES = {"cDDPM S_MHD": "cDDPM S_mean", "cDDPM S_sMHD": "cDDPM S_mean"}
+SHARES = {"cDDPM S_mean": "cDDPM", "cDDPM S_MHD": "cDDPM", "cDDPM S_sMHD": "cDDPM"}
 
 PRINTED = {
     "BraTS21 (T2)": {

@@ -19,11 +19,11 @@ Expected
 from __future__ import annotations
 
 from anomri.study import Case, Plot, Study, Table
-from anomri.study.papers.behrendt import LABELLED, ixi_to_fit, labelled, thesis_entrants
+from anomri.study.papers.behrendt import LABELLED, MAHALANOBIS, ixi_to_fit, labelled, thesis_entrants
 
 METRICS = ("dice_best_scan_oracle", "voxel_auprc")
 NUMBERS = (5, 10, 15, 20, 25, 30)
-MODELS = {f"N {n}": ("mahalanobis", {"n": n, "covariance": "full"}) for n in NUMBERS}
+MODELS = {f"N {n}": ("cddpm", {**MAHALANOBIS, "n": n, "score": "mhd_full"}) for n in NUMBERS}
 SHARES = {line: "N 10" for line in MODELS if line != "N 10"}
 # At N = 10.
 PRINTED = {

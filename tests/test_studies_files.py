@@ -432,7 +432,7 @@ def test_an_oracles_numbers_are_not_expected_of_a_label_free_mask_which_stands_b
         ("ssim_ens", 3 * 2),
         ("ssim_sigma", 2),
         ("anomaly_scores", 2 * 2),
-        ("mahalanobis", 12 * 2),
+        ("mahalanobis", 11 * 2),
         ("mahalanobis_n", 2),
         ("sadm", 22 - 6),
     ],

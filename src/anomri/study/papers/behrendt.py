@@ -22,6 +22,9 @@ LABELLED = {
 """The thesis' labelled data: data set, sequence, and how many scans it has to validate on."""
 ENSEMBLE = (250, 500, 750)
 """Noise levels of an ensemble of reconstructions."""
+MAHALANOBIS: Mapping[str, Any] = {"size": "pddpm", "t_test": 500}
+"""Arguments of the cDDPM of "Leveraging the Mahalanobis distance" (section 2.4): channels of 128, 128 and 256. Its scores are those of ten
+reconstructions, each with noise of its own: `ssim` of their mean is S_mean, `mhd_diag` S_MHD and `mhd_full`, slice by slice, S_sMHD."""
 
 
 def ixi(sequence: str, use: str) -> Source:
