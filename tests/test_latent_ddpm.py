@@ -179,7 +179,7 @@ def test_a_perfect_network_masks_nothing(monkeypatch):
 
 
 def test_times_of_the_divergences(monkeypatch):
-    method, z, seen = ready(t_low=300, t_high=420, t_every=50), torch.randn(2, 3, 16, 24), []
+    method, z, seen = ready(t_low=300, t_high=400, t_every=50), torch.randn(2, 3, 16, 24), []
     monkeypatch.setattr(
         LatentDDPM, "denoiser", lambda self, z: lambda x_t, t: seen.extend(t.tolist()) or torch.zeros_like(x_t)
     )
@@ -267,7 +267,8 @@ def test_the_autoencoder_learns_the_whole_slice():
     assert log[-1]["validation"] < 0.6 * log[0]["validation"]
     _, x, brain = next(method.healthy_parts(phantoms(2)))
     off = (method.decoded(method.encoded(x)) - x).abs()[:, 0]
-    assert off[~brain].mean() < off[brain].mean() < 0.6
+    assert off[brain].mean() < 0.6
+    assert off[~brain].mean() < 0.05
 
 
 def test_a_training_that_was_stopped_goes_on(tmp_path):

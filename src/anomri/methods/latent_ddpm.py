@@ -43,8 +43,8 @@ class LatentDDPM(Diffuser):
     Parameters
     ----------
     dims : 2 for axial slices, the paper's; 3 for volumes
-    size : channels and blocks of the diffusion network: "cddpm", 128, 256 and 256, of the paper's order; "pddpm", "autoddpm"; "small", for
-        CPUs, ours
+    size : channels and blocks of the diffusion network: "cddpm", 128, 256 and 256, in the place of the paper's, which could not be checked;
+        "pddpm", "autoddpm"; "small", for CPUs, ours
     width : channels of its first level; None is the size's
     factor : voxels of a latent along each axis, a power of 2
     latent : channels of the latents
