@@ -80,6 +80,10 @@ ARMS = {
     "Always another contrast": arm(contrast=1.0),
     "No whole-brain masks": arm(whole_brain=0.0),
     "Half whole-brain masks": arm(whole_brain=0.5),
+    "Spots": arm(spots=0.5),
+    "Real scans alone, spots": arm(fit="real", spots=0.5),
+    "Less of the image's frequencies": arm(cutoff=25 / 192),
+    "Real scans alone, contrast as it is": arm(fit="real", contrast=0.0),
     "Clipped": arm(preset={"clip": CLIP}),
     "Robust scale, clipped": arm(preset={"scale": "robust", "clip": CLIP}),
     "Landmarks": arm(preset={"landmarks": MEANS}),
@@ -107,6 +111,9 @@ for name in ("T2w", "FLAIR"):
         f"{name}, repainted, too": arm(**{**own, "fit": (name, f"{name}, repainted")}),
         f"{name}, clipped": arm(**own, preset={"clip": CLIP}),
         f"{name}, robust scale, clipped": arm(**own, preset={"scale": "robust", "clip": CLIP}),
+        f"{name}, robust scale, clipped, contrast as it is": arm(
+            **own, preset={"scale": "robust", "clip": CLIP}, contrast=0.0
+        ),
     }
 LOOK_AT = {
     "real, other": "Real T1w",

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from anomri.corruptions import masks
+from anomri.corruptions import spots as spots_module
 from anomri.corruptions.contrast import restain, thick_slices, thicken
 from anomri.corruptions.frequency import CUTOFF, high_pass
 from anomri.corruptions.masks import CELLS_MM, gaussian_mask, random_rotation
 from anomri.corruptions.spatial import blur, flip, rotate
+from anomri.corruptions.spots import spots
 from anomri.errors import BadInput
 from helpers import ellipsoid
 
@@ -476,3 +478,54 @@ def test_blur_keeps_a_constant_in_the_middle_and_each_channel_apart() -> None:
         profile = spread.sum(dim=[a for a in range(3) if a != axis])
         t = torch.arange(len(profile)) - (7, 8, 9)[axis]
         assert abs(float((profile * t**2).sum()) ** 0.5 - sigma) < 0.12
+
+
+# --- spots ---------------------------------------------------------------------------------------------------------
+
+SPOTTED = torch.as_tensor(ellipsoid((40, 36, 44)))
+
+
+def two_channels() -> Tensor:
+    return torch.where(SPOTTED, torch.randn(2, *SPOTTED.shape, generator=seeded(1)), 0.0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_spots_lie_in_the_brain_and_change_as_much_as_they_say(seed: int) -> None:
+    x = two_channels()
+    y = spots(x, SPOTTED, (2.0, 2.5, 2.0), seeded(seed))
+    assert torch.equal(y[:, ~SPOTTED], x[:, ~SPOTTED])
+    assert torch.equal(x, two_channels()), "the image that was given stays"
+    changed = (y - x).abs()
+    for channel in changed:
+        assert 0 < int((channel > 0).sum()) < int(SPOTTED.sum()) + 1
+        # Three spots in one place at most, each of up to 3 SD and with the texture drawn to its mean.
+        assert channel.max() < spots_module.MOST * (spots_module.CHANGE[1] + 4)
+    again = spots(x, SPOTTED, (2.0, 2.5, 2.0), seeded(seed))
+    assert torch.equal(again, y)
+    assert not torch.equal(spots(x, SPOTTED, (2.0, 2.5, 2.0), seeded(seed + 100)), y)
+
+
+def test_spots_are_bright_and_dark_small_and_large_and_of_each_channel_by_itself(monkeypatch) -> None:
+    monkeypatch.setattr(spots_module, "MOST", 1)
+    x, means, sizes, apart = two_channels(), [], [], 0
+    for seed in range(60):
+        off = spots(x, SPOTTED, (2.0, 2.5, 2.0), seeded(seed)) - x
+        inside = off[0] != 0
+        mean = [float(channel[inside].mean()) for channel in off]
+        means.append(mean[0])
+        sizes.append(float(inside.sum()) * 2 * 2.5 * 2 / 1000)
+        apart += mean[0] * mean[1] < 0
+    assert 15 < sum(mean > 0 for mean in means) < 45
+    assert 15 < apart < 45
+    assert min(sizes) < 1 < 30 < max(sizes)
+    assert 1.5 < max(map(abs, means)) < 3.2, "from half an SD to three, what texture is left on average"
+
+
+def test_a_spot_of_a_brain_of_one_voxel_and_of_none() -> None:
+    brain = torch.zeros(5, 4, 6, dtype=torch.bool)
+    brain[4, 0, 5] = True
+    y = spots(brain[None].float(), brain, (2.0, 2.0, 2.0), seeded(0))
+    assert torch.equal(y[0] != 0, brain) or torch.equal(y[0], torch.zeros(5, 4, 6))
+    assert torch.isfinite(y).all()
+    with pytest.raises(BadInput, match="brain mask is empty"):
+        spots(torch.zeros(1, 5, 4, 6), torch.zeros(5, 4, 6, dtype=torch.bool), (2.0, 2.0, 2.0), seeded(0))

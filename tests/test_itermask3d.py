@@ -415,6 +415,25 @@ def test_flips_and_rotations_come_as_often_as_asked(monkeypatch):
             assert abs(np.mean(changed) - chance) < 0.25, (name, chance)
 
 
+def test_spots_are_shown_and_not_asked_for(monkeypatch):
+    plain = learning(monkeypatch, rotation=0.0)["sample"](0, generator(0))
+    seen = 0
+    for seed in range(20):
+        one = learning(monkeypatch, rotation=0.0, spots=1.0)["sample"](0, generator("spots", seed))
+        assert torch.equal(one["x"], plain["x"]), "what is to be painted is the healthy scan"
+        image, high = one["input"]
+        off = (image != one["x"][0]) & one["brain"][0]
+        # Beside the mask, which is one blob of noise, the spot is in the image; its edge is in the frequencies.
+        assert not torch.equal(high, plain["input"][1])
+        seen += bool(off.any())
+    assert seen == 20
+    share = learning(monkeypatch, rotation=0.0, spots=0.4)["sample"]
+    spotted = [not torch.equal(share(0, generator("share", s))["input"][1], plain["input"][1]) for s in range(40)]
+    assert abs(np.mean(spotted) - 0.4) < 0.25
+    whole = learning(monkeypatch, rotation=0.0, spots=1.0)["sample"](0, generator(0), "whole")
+    assert torch.equal(whole["input"][1], plain["input"][1]), "what is validated on has none"
+
+
 def test_a_moved_brain_is_whole_and_lies_anywhere_in_its_box(monkeypatch):
     sample = learning(monkeypatch, rotation=0.0, moved=1.0)["sample"]
     middle = learning(monkeypatch, rotation=0.0)["sample"](0, generator(0))

@@ -67,7 +67,7 @@ def test_every_voxel_of_the_brain_is_as_likely_a_centre():
     count = {tuple(at): 0 for at in brain.nonzero().tolist()}
     rng, per_voxel = seeded(1), 200
     for _ in range(per_voxel * len(count)):
-        count[tuple(int(at) for at in masks._random_voxel(brain.numpy(), rng))] += 1
+        count[tuple(int(at) for at in masks.random_voxel(brain.numpy(), rng))] += 1
     assert stats.chisquare(list(count.values())).pvalue > 1e-3
 
 
@@ -114,7 +114,7 @@ def test_around_one_voxel_masks_have_the_plain_ways_law(monkeypatch, spacing, ce
     # Off the middle, so that the nearest face cuts some masks.
     voxel = np.array([shape[0] // 3, shape[1] // 2, shape[2] * 3 // 5])
     brain = np.ones(shape, dtype=bool)
-    monkeypatch.setattr(masks, "_random_voxel", lambda brain, rng: voxel.astype(np.float32))
+    monkeypatch.setattr(masks, "random_voxel", lambda brain, rng: voxel.astype(np.float32))
     rng, drawn = np.random.default_rng(0), seeded(0)
     inside = torch.from_numpy(brain)
     ours = [moments(gaussian_mask(inside, spacing, drawn, cells_mm=(cell,)).numpy(), spacing) for _ in range(n)]

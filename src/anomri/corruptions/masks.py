@@ -47,7 +47,7 @@ def gaussian_mask(
     cell = float(cells_mm[int(torch.randint(len(cells_mm), (1,), generator=rng))])
     size = np.array([mm / cell for mm in spacing], dtype=np.float32)
     inside = brain.numpy()
-    centre = np.floor((_random_voxel(inside, rng) + HALF) * size) + HALF
+    centre = np.floor((random_voxel(inside, rng) + HALF) * size) + HALF
     sd = (0.3 + 9.7 * torch.rand(3, generator=rng)).sqrt()
     r = torch.randn(points, 3, generator=rng)
     # In NumPy from here on: so little work each is not worth torch's threads, which wait for each other every time.
@@ -75,7 +75,7 @@ def _turned(r: Array, matrix: Array) -> Array:
     return np.stack([a * x + b * y + c * z for a, b, c in matrix])
 
 
-def _random_voxel(brain: Mask, rng: torch.Generator) -> Array:
+def random_voxel(brain: Mask, rng: torch.Generator) -> Array:
     """Indices `(3,)` of a voxel of the brain, each as likely: the n-th in their order, n drawn uniformly.
 
     Counted plane by plane, so that only one plane's voxels are listed.

@@ -22,6 +22,7 @@ from anomri.corruptions.contrast import restain, thicken
 from anomri.corruptions.frequency import CUTOFF, high_pass
 from anomri.corruptions.masks import gaussian_mask
 from anomri.corruptions.spatial import blur, flip, rotate
+from anomri.corruptions.spots import spots as spotted
 from anomri.errors import BadCall, BadInput, unknown
 from anomri.method import Method
 from anomri.nets.engine import engine
@@ -57,6 +58,8 @@ class IterMask3D(Method):
     flip : probability of a left-right flip in training; 0 is the paper's
     contrast : probability that a training scan is shown as another scanner might (`corruptions.contrast`); 0 is the paper's
     thick : probability that a training scan is shown in thick slices (`corruptions.contrast.thicken`); 0 is the paper's
+    spots : probability that a training scan is shown with spots that are not its own (`corruptions.spots`), to be painted without them;
+        0 is the paper's. Without any, a network can read a lesion from the edges that the high frequencies have of it, and paints it
     moved : probability that a training scan lies anywhere in the network's box, instead of in its middle; 0 is the paper's
     steps, batch, lr, final : optimiser steps, samples a step, Adam's rate, and the share of it left after a cosine over the
         second half; the paper trains 200 epochs of its 750 to 960 scans at a constant 1e-3
@@ -92,6 +95,7 @@ class IterMask3D(Method):
         flip: float = 0.0,
         contrast: float = 0.0,
         thick: float = 0.0,
+        spots: float = 0.0,
         moved: float = 0.0,
         steps: int = 100_000,
         batch: int = 2,
@@ -108,7 +112,7 @@ class IterMask3D(Method):
         self.network, self.width, self.dropout, self.channels, self.cutoff = network, width, dropout, channels, cutoff
         self.frequency, self.refine, self.tau = frequency, refine, tau
         self.whole_brain, self.rotation, self.flip = whole_brain, rotation, flip
-        self.contrast, self.thick, self.moved = contrast, thick, moved
+        self.contrast, self.thick, self.spots, self.moved = contrast, thick, spots, moved
         self.steps, self.batch, self.lr, self.final = steps, batch, lr, final
         self.gamma_mask, self.gamma_score, self.step_percent = gamma_mask, gamma_score, step_percent
         if not 0.4 <= step_percent <= 50:
@@ -158,8 +162,9 @@ class IterMask3D(Method):
                 spare = np.maximum(0, size - np.subtract(*box(brain.numpy())[::-1]))
                 low = low + (torch.rand(3, generator=rng).numpy() * (spare + 1)).astype(int) - spare // 2
                 high = low + size
-            x, x_f, m, brain = (cut(part, low, high) for part in (x, self._high(x, scan), m, brain))
-            x_m = torch.where(m, torch.randn(x.shape, generator=rng), x)
+            given = spotted(x, brain, scan.spacing, rng) if mask == "random" and _chosen(self.spots, rng) else x
+            x, given, x_f, m, brain = (cut(part, low, high) for part in (x, given, self._high(given, scan), m, brain))
+            x_m = torch.where(m, torch.randn(x.shape, generator=rng), given)
             return {"input": torch.cat([x_m, x_f]), "x": x, "brain": brain[None]}
 
         def loss(net: nn.Module, batch: Sample) -> Tensor:
