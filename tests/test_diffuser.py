@@ -15,8 +15,11 @@ from anomri.methods.cddpm import CDDPM
 from anomri.methods.ddpm import DDPM
 from anomri.methods.pddpm import PDDPM
 from anomri.nets.patches import anywhere, cover, starts, stitched
+from anomri.preprocess.space import cut
+from anomri.restorer import place
+from anomri.scan import Scan
 from anomri.train import Job
-from helpers import phantom, phantoms
+from helpers import SHAPE, phantom, phantoms
 from networks import trained
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -116,6 +119,62 @@ def test_a_patch_is_noised_and_what_the_loss_is_of():
         tuple(method.shown(x, brain, (2.0, 2.0), rng(seed))["patch"][0].nonzero()[0].tolist()) for seed in range(60)
     }
     assert len(places) > 30
+
+
+# --- where a scan lies ----------------------------------------------------------------------------------------------
+
+
+def shrunk(number: int, shape: tuple[int, int, int]) -> Scan:
+    """A phantom whose brain is smaller, on the grid of the others."""
+    about, small = phantom(number), phantom(number, shape=shape)
+    low = [(a - b) // 2 for a, b in zip(SHAPE, shape, strict=True)]
+    inside = tuple(slice(a, a + n) for a, n in zip(low, shape, strict=True))
+    image, brain = np.zeros_like(about.image), np.zeros_like(about.brain)
+    image[(0, *inside)], brain[inside] = small.image[0], small.brain
+    return about.with_(id=f"small-{number}", image=image, brain=brain)
+
+
+@pytest.mark.parametrize("cls", [AnoDDPM, PDDPM, CDDPM])
+def test_a_small_brain_is_shown_in_the_box_of_training(cls):
+    """What is learned of the whole box (norms, a context, where patches lie) is not asked about another."""
+    more = {"augmented": False, "context": 6} if cls is CDDPM else {}
+    small = shrunk(1, (10, 12, 24))
+    method = cls(**TINY, **more).fit(Cohort([phantom(0), small]), job=JOB)
+    method.device, method.precision, method.engine = "cpu", "float32", "torch"
+    seen = []
+    real = method.denoiser
+    method.denoiser = lambda clean: seen.append(clean) or real(clean)
+    method.detect(small)
+    heights = np.flatnonzero(small.brain.any(axis=(0, 1)))
+    assert torch.cat(seen).shape[2:] == tuple(method.data["box"])
+    for k in (0, 5, len(heights) - 1):
+        x, _ = method.example(small, method.data["box"], rng(), at=(k + 0.5) / len(heights))
+        torch.testing.assert_close(torch.cat(seen)[k], method.scaled(x))
+
+
+def test_a_brain_larger_than_the_box_of_training_has_a_larger_one_along_those_axes():
+    method = AnoDDPM(**TINY)
+    low, high = method._place(phantom(2), [16, 48])
+    assert (high - low)[:2].tolist() == [24, 48]
+    where = np.argwhere(phantom(2).brain)
+    assert (low <= where.min(axis=0)).all()
+    assert (high > where.max(axis=0)).all()
+
+
+def test_context_of_a_slice_is_that_of_training():
+    """The encoder's last step is a mean over its grid, so that background counts."""
+    small, method = shrunk(1, (20, 26, 24)), ready(CDDPM, context=6)
+    method.data = {"box": [32, 40], "sequences": ["T1w"], "range": [[-1.0, 3.0]]}
+    x, _ = method.example(small, (32, 40), rng(), at=0.5)
+    low, high = place(small, (32, 40), 2, method.reduction)
+    k = np.flatnonzero(small.brain.any(axis=(0, 1)))
+    tight = cut(torch.tensor(small.image), low, high)[..., int(0.5 * len(k))]
+    told = method.told(method.scaled(x)[None])
+    seen, real = [], method.told
+    method.told = lambda clean: seen.append(real(clean)) or seen[-1]
+    method.restore(small, rng())
+    torch.testing.assert_close(torch.cat(seen)[int(0.5 * len(k))], told[0])
+    assert (method.told(method.scaled(tight)[None]) - told).abs().mean() > 1e-3, "a tight box tells another"
 
 
 # --- patches --------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from anomri.nets.diffusion_unet import DiffusionUNet, conditions, reduction
 from anomri.nets.engine import engine
 from anomri.nets.slices import slices_of, slicewise
 from anomri.preprocess.space import cut, paste
-from anomri.restorer import SCORING, SLICES, Restorer, runtime_of
+from anomri.restorer import SCORING, SLICES, Restorer, largest, place, runtime_of
 from anomri.scan import Finding, Scan
 from anomri.scoring.residual import residual
 from anomri.train import Job, Recipe, Sample
@@ -191,6 +191,15 @@ class Diffuser(Restorer):
         """Noisy images at times `(B,)` brought back as `sampler` says."""
         draw = (lambda: self.drawn(x_t.shape, rng)) if self.sampler == "ddpm" else None
         return reverse(self.plan, denoise, x_t, path(self.sampler, t.tolist(), self.ddim_steps), draw)
+
+    def _place(self, scan: Scan, size: Sequence[int] | NDArray[Any]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+        """The box of training about a scan's brain, larger along the axes where the brain is.
+
+        The network's norms and attention, a context and the grid of patches are of all that it is shown: a tight box would have another
+        share of background than those of training.
+        """
+        own = np.maximum(size, largest([scan], self.dims, self.reduction))
+        return place(scan, own, self.dims, self.reduction, fixed=True)
 
     # --- for methods that paint a part of a scan alone ---
 
