@@ -35,6 +35,14 @@ def seeded_noise(seed: int = 0):
 # --- schedules and the forward process ------------------------------------------------------------------------------
 
 
+def test_what_is_left_is_counted_in_double_precision_on_the_cpu():
+    """Not every device has it; what is made of an image stays on the image's."""
+    plan, x, t = schedule(), torch.empty(2, 1, 4, 6, device="meta"), torch.tensor([3, 900])
+    assert (plan.at(t, x).device.type, plan.at(t, x).dtype) == ("cpu", torch.float64)
+    for made in (plan.noised(x, t, x), plan.clean_of(x, t, x), plan.later(x, t, t, x), plan.earlier(x, t, t - 1, x, x)):
+        assert (made.device.type, made.dtype, made.shape) == ("meta", torch.float32, x.shape)
+
+
 def test_golden_schedules():
     """By a loop over the definitions, in double precision."""
     left, linear = 1.0, [1.0]

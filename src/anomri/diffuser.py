@@ -7,6 +7,7 @@ which parts are noised and what else its network knows.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anomri.cohort import Cohort
-from anomri.corruptions.simplex import FREQUENCY, OCTAVES, PERSISTENCE, simplex_noise
+from anomri.corruptions.simplex import FREQUENCY, OCTAVES, PERSISTENCE, drawable, simplex_noise
 from anomri.errors import BadCall, unknown
 from anomri.nets.diffusion import PREDICTIONS, Denoise, Schedule, T, path, reverse, schedule
-from anomri.nets.diffusion_unet import DiffusionUNet, conditions, reduction
+from anomri.nets.diffusion_unet import SIZES, DiffusionUNet, conditions, reduction
 from anomri.nets.engine import engine
-from anomri.nets.slices import slices_of, slicewise
+from anomri.nets.slices import slices_of, volume_of
 from anomri.preprocess.space import cut, paste
 from anomri.restorer import SCORING, SLICES, Restorer, largest, place, runtime_of
 from anomri.scan import Finding, Scan
@@ -32,8 +33,10 @@ NOISES = ("gaussian", "simplex")
 SAMPLING = ("t_test", "sampler", "ddim_steps")
 """Arguments that weights do not depend on, beside those of scoring."""
 MOST = {"cpu": 1 << 18, "cuda": 1 << 23}
-"""Voxels that a network is given at once, by the kind of device: 28 slices of 96 x 96 on a CPU, where more are no faster."""
-
+"""Voxels that a network of the small size's width is given at once, by the kind of device: 28 slices of 96 x 96 on a CPU, where more are no
+faster, and as many on kinds that are not named; a wider network is given as many fewer."""
+TOGETHER = 1 << 23
+"""Voxels of all reconstructions that are drawn and brought back at once: noise and images take memory, beside the network."""
 SCANS = 16
 """Healthy scans that the threshold of a mask is found on, at most."""
 
@@ -51,7 +54,8 @@ class Diffuser(Restorer):
     - steps, batch, lr, final : optimiser steps, samples a step, Adam's rate, and the share of it that is left at the end
 
     Intensities are scaled so that the 1st and 99th percentiles of the healthy brains that it learned from are -1 and 1. The loss is of
-    the whole image, with what is beside the brain.
+    the whole image, with what is beside the brain. Noise at test time depends on the seed of `detect` and not on the scan: two scans are
+    looked at through the same noise, as far as their slices are of one number and size.
     """
 
     weightless = frozenset({*SCORING, *SAMPLING})
@@ -81,17 +85,20 @@ class Diffuser(Restorer):
         if self.prediction not in PREDICTIONS:
             raise unknown("prediction", self.prediction, PREDICTIONS)
         self.reduction = reduction(self.size)
-        path(self.sampler, self.levels(), self.ddim_steps)
+        levels = self.levels()
+        self.t_test = tuple(levels) if isinstance(self.t_test, Iterable) else levels[0]
+        path(self.sampler, levels, self.ddim_steps)
         self.drawn((1, 1, *[1] * self.dims), torch.Generator())
         with torch.device("meta"):
             self.network(1, ())
 
     def levels(self) -> list[int]:
         """The times that scans are noised to; raises `BadCall` for one that the schedule has not."""
-        asked = [self.t_test] if isinstance(self.t_test, int) else list(self.t_test)
-        if not asked or not all(isinstance(t, int) and 1 <= t <= self.plan.times for t in asked):
+        asked = list(self.t_test) if isinstance(self.t_test, Iterable) else [self.t_test]
+        whole = all(hasattr(t, "__index__") and not isinstance(t, bool | np.bool) for t in asked)
+        if not asked or not whole or not all(1 <= t <= self.plan.times for t in asked):
             raise BadCall(f"t_test is {self.t_test}, needs to be times from 1 to {self.plan.times}")
-        return asked
+        return [operator.index(t) for t in asked]
 
     @property
     def plan(self) -> Schedule:
@@ -108,6 +115,8 @@ class Diffuser(Restorer):
 
     def build(self, data: Mapping[str, Any]) -> None:
         self.range = data.get("range", self.range)
+        if self.noise == "simplex":
+            drawable(data["box"], octaves=self.octaves, frequency=self.frequency)
         super().build(data)
 
     def learn(self, healthy: Cohort, validation: Cohort | None, rng: torch.Generator, job: Job) -> Mapping[str, Any]:
@@ -159,33 +168,51 @@ class Diffuser(Restorer):
         return None
 
     def denoiser(self, clean: Tensor) -> Denoise:
-        """What the network says that the noised forms of images `(B, C, ...)` were, on their device, a few at a time."""
+        """What the network says that the noised forms of images `(B, C, ...)` were, on their device, a few at a time.
+
+        It can be asked about `(m B, C, ...)`, noised forms of all images m times over.
+        """
         context, plan = self.told(clean), self.plan
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            y = self.run(self.unet, x_t, conditions(t.to(x_t.device), self.features, context))
+            known = None if context is None else repeated(context, len(x_t))
+            y = self.run(self.unet, x_t, conditions(t.to(x_t.device), self.features, known))
             return y if self.prediction == "x0" else plan.clean_of(x_t, t, y)
 
         return denoise
 
-    def run(self, net: nn.Module, x: Tensor, *given: Tensor) -> Tensor:
-        """What a network makes of images and of what it is given with each, a few at a time."""
-        device, dtype, name = runtime_of(self)
-        made, few = engine(net, device, dtype, name), max(1, MOST[device.type] // x[0, 0].numel())
-        return torch.cat([made(*(part[n : n + few] for part in (x, *given))) for n in range(0, len(x), few)])
+    def run(self, net: nn.Module, x: Tensor, *given: Tensor, name: str | None = None) -> Tensor:
+        """What a network makes of images and of what it is given with each, a few at a time; `name` is another engine than the method's."""
+        device, dtype, own = runtime_of(self)
+        made = engine(net, device, dtype, name or own)
+        voxels = MOST.get(device.type, MOST["cpu"]) * min(1, SIZES["small"].width / self.unet.width)
+        few = max(1, int(voxels) // x[0, 0].numel())
+        # Of one size, give or take an image.
+        parts = zip(*(one.tensor_split(-(-len(x) // few)) for one in (x, *given)), strict=True)
+        return torch.cat([made(*part) for part in parts])
+
+    def reconstructed(self, x: Tensor, n: int, rng: torch.Generator) -> list[Tensor]:
+        images = slices_of(x).contiguous() if self.dims == 2 else x[None]
+        most = max(1, TOGETHER // (len(self.levels()) * images.numel()))
+        sizes = [len(part) for part in torch.arange(n).tensor_split(-(-n // most))]
+        made = torch.cat([self.several(images, size, rng) for size in sizes])
+        return [volume_of(one) if self.dims == 2 else one[0] for one in made]
 
     def restored(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        return self.several(x, 1, rng)[0]
+
+    def several(self, x: Tensor, n: int, rng: torch.Generator) -> Tensor:
+        """Reconstructions of images `(B, C, ...)`, each with noise of its own, `(n, B, C, ...)`."""
         device, *_ = runtime_of(self)
-        levels = self.levels()
-        clean = self.scaled(x).repeat(len(levels), *[1] * (x.ndim - 1))
-        noise = self.drawn(clean.shape, rng)
-        t = torch.tensor(levels).repeat_interleave(len(x))
+        levels, clean = self.levels(), self.scaled(x)
+        t = torch.tensor(levels * n).repeat_interleave(len(x))
+        noise = self.drawn((len(t), *clean.shape[1:]), rng)
         painted = self.painted(clean.to(device), noise.to(device), t, rng)
-        return self.scaled(painted.reshape(len(levels), *x.shape).mean(dim=0).cpu(), back=True)
+        return self.scaled(painted.reshape(n, len(levels), *x.shape).mean(dim=1).cpu(), back=True)
 
     def painted(self, clean: Tensor, noise: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
-        """Images `(B, C, ...)`, scaled, noised to times `(B,)` and brought back."""
-        return self.backward(self.denoiser(clean), self.plan.noised(clean, t, noise), t, rng)
+        """Images `(B, C, ...)`, scaled, each m times: noised to times `(m B,)` by noise `(m B, C, ...)` and brought back."""
+        return self.backward(self.denoiser(clean), self.plan.noised(repeated(clean, len(t)), t, noise), t, rng)
 
     def backward(self, denoise: Denoise, x_t: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
         """Noisy images at times `(B,)` brought back as `sampler` says."""
@@ -231,7 +258,7 @@ class Diffuser(Restorer):
             return torch.cat(heal(parts[:, :-1], parts[:, -1] > 0), dim=1)
 
         both = torch.cat([image, brain.float()])
-        made = slicewise(run, both) if self.dims == 2 else run(both[None])[0]
+        made = volume_of(run(slices_of(both).contiguous())) if self.dims == 2 else run(both[None])[0]
         there = paste(made, low, scan.grid.shape).numpy()
         inside = paste(torch.ones_like(brain), low, scan.grid.shape).numpy()
         return np.where(inside, there[:-1], scan.image), there[-1]
@@ -255,6 +282,11 @@ class Diffuser(Restorer):
         half = (high - low) / 2
         made: Tensor = x * half + (low + half) if back else (x - (low + half)) / half
         return made
+
+
+def repeated(x: Tensor, times: int) -> Tensor:
+    """All of `(B, ...)` over and over, `(times, ...)`, a multiple of B."""
+    return x.repeat(times // len(x), *[1] * (x.ndim - 1))
 
 
 def intensity_range(scans: Iterable[Scan]) -> list[list[float]]:

@@ -196,6 +196,7 @@ class Method(ABC):
     def detect(self, scan: Scan, *, seed: int = 0) -> Detection:
         """What is abnormal in one preprocessed scan. The same scan and seed give the same answer, whatever ran before.
 
+        Draws depend on the seed, not on the scan: all scans are looked at by the same draws, which scores of a cohort are compared under.
         Raises `NotFitted` before `fit`, `BadInput` where the scan was not preprocessed as the scans of `fit` were.
         """
         self._check_fitted()

@@ -199,14 +199,17 @@ class Restorer(Method):
         low, high = self._place(scan, self.data["box"])
         x = cut(torch.tensor(scan.image), low, high)
         inside = paste(torch.ones_like(x[0], dtype=torch.bool), low, scan.grid.shape).numpy()
-        found = []
-        for _ in range(self.paintings()):
-            if self.dims == 2:
-                painted = slicewise(lambda slices: self.restored(slices, rng), x)
-            else:
-                painted = self.restored(x[None], rng)[0]
-            found.append(np.where(inside, paste(painted, low, scan.grid.shape).numpy(), scan.image))
-        return np.stack(found)
+        made = self.reconstructed(x, self.paintings(), rng)
+        return np.stack([np.where(inside, paste(one, low, scan.grid.shape).numpy(), scan.image) for one in made])
+
+    def reconstructed(self, x: Tensor, n: int, rng: torch.Generator) -> Iterable[Tensor]:
+        """`n` reconstructions of what the network sees of a scan, `(C, I, J, K)`; by default one after the other."""
+        for _ in range(n):
+            yield (
+                slicewise(lambda slices: self.restored(slices, rng), x)
+                if self.dims == 2
+                else self.restored(x[None], rng)[0]
+            )
 
     def _place(self, scan: Scan, size: Sequence[int] | NDArray[Any]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
         return place(scan, size, self.dims, self.reduction, fixed=self.fixed)

@@ -20,8 +20,10 @@ from anomri.errors import BadCall
 OCTAVES, PERSISTENCE, FREQUENCY = 6, 0.8, 64.0
 REACH2 = {2: 0.5, 3: 0.6}
 """Square of how far a node reaches, in units in which an octave's frequency is 1."""
-NODES = 1 << 22
-"""Nodes of an octave that are drawn at most: float32 counts them exactly, and no image of a brain needs more."""
+NODES = 1 << 25
+"""Nodes of an octave that are drawn at most, 400 MB of directions in volumes: as many as 256^3 voxels need for AnoDDPM's octaves."""
+PIECE = 1 << 16
+"""Voxels of all octaves that are computed at once: few, that they stay in the cache; not fewer, as each operation takes its time."""
 
 
 def simplex_noise(
@@ -55,44 +57,92 @@ def simplex_noise(
         raise BadCall(
             f"simplex noise of {octaves} octaves, persistence {persistence:g}, frequency {frequency:g}; needs 1 octave or more, the others above 0"
         )
-    weights = [persistence**n for n in range(octaves)]
-    sd = _sd(axes) * math.sqrt(sum(w * w for w in weights))
     images, edges = math.prod(shape[:2]), shape[2:]
+    drawable(edges, octaves=octaves, frequency=frequency)
+    steps = frequency / 2 ** torch.arange(octaves)
+    weights = persistence ** torch.arange(octaves, dtype=torch.float64)
+    amplitudes = (weights / (_sd(axes) * weights.square().sum().sqrt())).float()
+    shifts = torch.rand(octaves, axes, generator=rng)
     made = torch.zeros(math.prod(edges), images)
-    for n, weight in enumerate(weights):
-        _add_octave(made, edges, frequency / 2**n, weight / sd, rng)
+    together = max(1, PIECE // len(made))
+    for first in range(0, octaves, together):
+        some = slice(first, first + together)
+        _add_octaves(made, edges, steps[some], amplitudes[some], shifts[some], rng)
     return made.T.reshape(*shape)
 
 
-def _add_octave(to: Tensor, edges: Sequence[int], step: float, amplitude: float, rng: torch.Generator) -> None:
-    """Adds an octave to images `(voxels, B)`; `step` is its wavelength in voxels."""
-    axes = len(edges)
+def drawable(edges: Sequence[int], *, octaves: int = OCTAVES, frequency: float = FREQUENCY) -> None:
+    """Raises `BadCall` where an octave of noise on a grid of these edges has more than `NODES` nodes."""
+    skew = (math.sqrt(len(edges) + 1) - 1) / len(edges)
+    # The last octave's is the finest lattice.
+    places = [(edge - 1) / (frequency / 2 ** (octaves - 1)) for edge in edges]
+    n = math.prod(int(place + sum(places) * skew) + 3 for place in places)
+    if n > NODES:
+        grid = " x ".join(map(str, edges))
+        raise BadCall(
+            f"simplex noise of {octaves} octaves has {n} nodes on a grid of {grid}, at most {NODES} are drawn; take fewer octaves"
+        )
+
+
+def _add_octaves(
+    to: Tensor, edges: Sequence[int], steps: Tensor, amplitudes: Tensor, shifts: Tensor, rng: torch.Generator
+) -> None:
+    """Adds octaves to images `(voxels, B)`; of each its wavelength in voxels, its amplitude `(N,)`, and where it lies `(N, axes)`."""
+    axes, images = len(edges), to.shape[1]
     skew = (math.sqrt(axes + 1) - 1) / axes
-    where = [
-        (torch.arange(edge) / step).reshape([-1 if axis == at else 1 for at in range(axes)])
-        for axis, edge in enumerate(edges)
-    ]
-    # The skewed lattice's cells are cubes of edge 1, in one of which it lies anywhere; the order of a point's coordinates in its cube
-    # says in which simplex it is.
-    lean, shift = sum(where[1:], where[0]) * skew, torch.rand(axes, generator=rng).tolist()
-    skewed = [place + lean + by for place, by in zip(where, shift, strict=True)]
-    cell = [place.floor() for place in skewed]
-    inside = [place - corner for place, corner in zip(skewed, cell, strict=True)]
-    sizes = [int(corner.max()) + 2 for corner in cell]
-    stride = [math.prod(sizes[axis + 1 :]) for axis in range(axes)]
-    g = _directions(math.prod(sizes), axes, to.shape[1], rng)
-    ranks, back = _ranks(inside), skew / (1 + axes * skew)
-    for corner in range(axes + 1):
-        # The first node of a simplex is its cube's; each further one is a step along an axis away, the largest coordinate's first.
-        taken = [(rank < corner).float() for rank in ranks]
-        d = [own - one for own, one in zip(inside, taken, strict=True)]
-        straight = sum(d[1:], d[0]) * back
-        d = [own - straight for own in d]
-        falls = (REACH2[axes] - sum((own * own for own in d[1:]), d[0] * d[0])).clamp_(min=0) ** 4 * amplitude
-        places = [(own + one) * by for own, one, by in zip(cell, taken, stride, strict=True)]
-        node = sum(places[1:], places[0]).long().flatten()
-        for own, part in zip(d, g, strict=True):
-            to.addcmul_((falls * own).reshape(-1, 1), part.index_select(0, node))
+    back = skew / (1 + axes * skew)
+
+    def each(of: Tensor) -> Tensor:
+        """One number for each octave, for all voxels."""
+        return of.reshape(-1, *[1] * axes)
+
+    def skewed(places: Sequence[Tensor]) -> list[Tensor]:
+        """Skewed, the lattice's cells are cubes of edge 1, in one of which it lies anywhere."""
+        lean = sum(places[1:], places[0]) * skew
+        return [(place + each(by)).add(lean) for place, by in zip(places, shifts.T, strict=True)]
+
+    sizes = torch.stack(skewed([each((edge - 1) / steps) for edge in edges])).flatten(1).int() + 2
+    nodes = sizes.prod(dim=0)
+    strides = [each(sizes[axis + 1 :].prod(dim=0).int()) for axis in range(axes)]
+    first = each((nodes.cumsum(dim=0) - nodes).int())
+    g = _directions(int(nodes.sum()), axes, images, rng)
+    rows = max(1, PIECE // (len(steps) * math.prod(edges[1:])))
+    for begin in range(0, edges[0], rows):
+        ranges = [torch.arange(begin, min(begin + rows, edges[0])), *(torch.arange(edge) for edge in edges[1:])]
+        where = skewed(
+            [
+                own.reshape([-1 if at == axis else 1 for at in range(axes)]) / each(steps)
+                for axis, own in enumerate(ranges)
+            ]
+        )
+        cell = [place.floor() for place in where]
+        inside = [place.sub_(corner) for place, corner in zip(where, cell, strict=True)]
+        node = sum((own.int() * by for own, by in zip(cell, strides, strict=True)), first)
+        # The order of a point's coordinates in its cube says in which simplex it is.
+        ranks, straight = _ranks(inside), sum(inside[1:], inside[0]) * back
+        d = [own.sub_(straight) for own in inside]
+        part = to[begin * math.prod(edges[1:]) :][: node[0].numel()]
+        for corner in range(axes + 1):
+            # The first node of a simplex is its cube's; each further one is a step along an axis away, the largest coordinate's first.
+            taken = [rank < corner for rank in ranks]
+            off = [own.sub(one.float()).add_(corner * back) for own, one in zip(d, taken, strict=True)]
+            place = sum((one * by for one, by in zip(taken, strides, strict=True)), node)
+            falls = (REACH2[axes] - sum((own * own for own in off[1:]), off[0] * off[0])).clamp_(min=0)
+            falls = falls.square_().square_().mul_(each(amplitudes))
+            _add(part, off, falls, place, g)
+
+
+def _add(to: Tensor, off: Sequence[Tensor], falls: Tensor, place: Tensor, g: Sequence[Tensor]) -> None:
+    """Adds what nodes give to voxels of images `(voxels, B)`; the others are of octaves, `(N, ...)`."""
+    if to.shape[1] == 1:
+        # Of one image all octaves at once.
+        at = place.flatten()
+        along = [own * one[:, 0].index_select(0, at).view_as(own) for own, one in zip(off, g, strict=True)]
+        to[:, 0] += falls.mul_(sum(along[1:], along[0])).sum(dim=0).flatten()
+        return
+    for own, one in zip(off, g, strict=True):
+        for weight, at in zip((falls * own).flatten(1), place.flatten(1), strict=True):
+            to.addcmul_(weight[:, None], one.index_select(0, at))
 
 
 def _ranks(inside: Sequence[Tensor]) -> list[Tensor]:
@@ -106,8 +156,6 @@ def _ranks(inside: Sequence[Tensor]) -> list[Tensor]:
 
 def _directions(n: int, axes: int, images: int, rng: torch.Generator) -> list[Tensor]:
     """Directions at `n` nodes of each image, each as likely: their parts along the axes, `(n, images)`."""
-    if n > NODES:
-        raise BadCall(f"simplex noise with {n} nodes in an octave, at most {NODES} are drawn; take fewer octaves")
     angle = torch.rand(n, images, generator=rng) * (2 * math.pi)
     if axes == 2:
         return [angle.cos(), angle.sin()]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from anomri.diffuser import Diffuser
+from anomri.diffuser import Diffuser, repeated
 from anomri.errors import BadCall, unknown
 from anomri.nets.patches import anywhere, cover, stitched
 from anomri.train import Sample
@@ -112,11 +112,10 @@ class PDDPM(Diffuser):
 
     def painted(self, clean: Tensor, noise: Tensor, t: Tensor, rng: torch.Generator) -> Tensor:
         masks = cover(clean.shape[2:], self.patch).to(clean.device)
-        count, images = len(masks), len(clean)
+        count, images, run = len(masks), len(t), self.denoiser(clean)
         # All patches of all slices at once; each slice has one noise, of which each patch takes its part.
-        clean, noise = (part.repeat(count, *[1] * (part.ndim - 1)) for part in (clean, noise))
-        t, inside = t.repeat(count), masks.repeat_interleave(images, dim=0)[:, None]
-        run = self.denoiser(clean)
+        clean, noise, t = (repeated(part, count * images) for part in (clean, noise, t))
+        inside = masks.repeat_interleave(images, dim=0)[:, None]
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             return run(torch.where(inside, x_t, clean), t)

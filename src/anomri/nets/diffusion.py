@@ -49,14 +49,14 @@ class Schedule:
         return len(self.kept) - 1
 
     def at(self, t: Tensor, like: Tensor) -> Tensor:
-        """`a_t` of times `(B,)`, in double precision, `(B, 1, ...)`, on the device of `like (B, ...)`.
+        """`a_t` of times `(B,)` for images `like (B, ...)`, `(B, 1, ...)`: in double precision, so on the CPU, as not all devices have it.
 
         Raises `BadCall` for a time that is not one of 0 ... T.
         """
         if len(t) != len(like) or int(t.min()) < 0 or int(t.max()) > self.times:
             raise BadCall(f"times {t.tolist()} for {len(like)} images; give one each, from 0 to {self.times}")
         kept = torch.tensor(self.kept, dtype=torch.float64)[t.long().cpu()]
-        return kept.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+        return kept.reshape(-1, *[1] * (like.ndim - 1))
 
     def noised(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """`x_t` of images `(B, C, ...)`, with noise of their shape and unit variance (thesis, equation 2.14)."""
