@@ -19,21 +19,20 @@ from torch.nn import functional as F
 
 from anomri.cohort import Cohort
 from anomri.diffuser import SAMPLING, Diffuser
-from anomri.errors import BadCall, unknown
+from anomri.errors import BadCall, NotFitted, unknown
 from anomri.nets.diffusion import inpaint, path
-from anomri.nets.engine import engine
 from anomri.nets.perceptual import PerceptualDistance
 from anomri.restorer import SCORING, runtime_of
 from anomri.scan import Finding, Scan
 from anomri.scoring.thresholds import healthy_curve, healthy_threshold, on_curve, quantile
-from anomri.train import Job, generator
+from anomri.train import Job, generator, processes
 
 SCALES = ("slice", "healthy")
 MASKINGS = ("threshold", "share")
 LARGEST = 0.95
 """Share of a slice's brain whose residuals lie below the one that counts as 1."""
 
-Distance = Callable[[Tensor, Tensor], Tensor]
+Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class AutoDDPM(Diffuser):
@@ -62,8 +61,9 @@ class AutoDDPM(Diffuser):
     final : share of the rate that is left at the end; 1 is the published code's
     steps, batch, lr : optimiser steps, samples a step, Adam's rate; 3,000 epochs in the published code, here of 358 slices
 
-    The threshold is found at `fit` on the validation scans, or where there are none on those that it learned from, and anew by `calibrate`,
-    which a change of `t_test` or of the way back asks for.
+    The threshold is found at the end of `fit` on the validation scans, or where there are none on those that it learned from, and anew by
+    `calibrate`, which a change of `t_test` or of the way back asks for. That is the way back of up to 16 scans, 8 slices of each, as long as
+    it takes for two or three scans, and comes after the minutes of a `Job`.
     """
 
     name = "autoddpm"
@@ -118,7 +118,7 @@ class AutoDDPM(Diffuser):
         self.augmented, self.steps, self.batch, self.lr, self.final = augmented, steps, batch, lr, final
         self.scored(score, sign, sigma, cleaning)
         self.checked()
-        if not isinstance(t_test, int):
+        if not isinstance(self.t_test, int):
             raise BadCall(f"t_test is {t_test}, {self.name} has one first reconstruction; give one time")
         if not 1 <= t_inpaint <= self.plan.times:
             raise BadCall(f"t_inpaint is {t_inpaint}, needs to be a time from 1 to {self.plan.times}")
@@ -133,9 +133,16 @@ class AutoDDPM(Diffuser):
 
     def learn(self, healthy: Cohort, validation: Cohort | None, rng: torch.Generator, job: Job) -> Mapping[str, Any]:
         facts = super().learn(healthy, validation, rng, job)
-        self.data = {"sequences": list(healthy[0].sequences), **facts}
         seed = int(torch.randint(2**31, (1,), generator=rng))
-        self.data = {**self.data, **self._healthy(validation or healthy, seed)}
+        # Of a training that goes on later it would be found in vain, and by other processes than the first for nobody.
+        if not facts["finished"] or processes()[0] > 0:
+            return facts
+        self.data = {"sequences": list(healthy[0].sequences), **facts}
+        device, self.device = self.device, job.device
+        try:
+            self.settle(validation or healthy, seed)
+        finally:
+            self.device = device
         return {**facts, "healthy": self.data["healthy"]}
 
     def settle(self, healthy: Cohort, seed: int) -> None:
@@ -146,7 +153,7 @@ class AutoDDPM(Diffuser):
         """Of the brain in healthy slices, by the name "healthy": the residual that counts as 1, and what shares of it exceed."""
         distance, found = self._distance(), []
         for index, image, brain in self.healthy_parts(healthy):
-            _, off, far = self._compared(self.scaled(image), distance, generator(seed, "mask", index))
+            _, off, far = self._compared(self.scaled(image), brain, distance, generator(seed, "mask", index))
             found.append((off, far, brain))
         large = healthy_threshold([off[brain].numpy() for off, _, brain in found], 1 - LARGEST)
         firsts = [self._first(*one, large)[one[-1]].numpy() for one in found]
@@ -154,8 +161,16 @@ class AutoDDPM(Diffuser):
 
     @property
     def mask_threshold(self) -> float:
-        """What the first map of a masked voxel exceeds, from healthy scans."""
-        return on_curve(self.data["healthy"]["firsts"], self.mask_share)
+        """What the first map of a masked voxel exceeds, from healthy scans; raises `NotFitted` where none was found."""
+        return on_curve(self._found("firsts"), self.mask_share)
+
+    def _found(self, name: str) -> Any:
+        """What `_healthy` found, by name."""
+        if "healthy" not in self.data:
+            raise NotFitted(
+                f"{self.name} has no threshold for its mask, since its training was stopped; go on with it, or call calibrate(healthy)"
+            )
+        return self.data["healthy"][name]
 
     # --- looking ---
 
@@ -173,6 +188,8 @@ class AutoDDPM(Diffuser):
     def healed(self, x: Tensor, brain: Tensor, distance: Distance, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Slices `(B, C, I, J)` with what looks abnormal painted, and their first maps `(B, 1, I, J)`; `brain (B, I, J)`."""
         clean = self.scaled(x)
+        # Of their own, and drawn for all slices: what one is painted to is not to depend on which others are.
+        draws = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=rng)))
         painted, first = self.first(clean, brain, distance, rng)
         if self.masking == "threshold":
             mask = first > self.mask_threshold
@@ -186,17 +203,12 @@ class AutoDDPM(Diffuser):
         times, device = self.times(int(some.sum())), runtime_of(self)[0]
         known, where = clean[some].to(device), mask[some].to(device)
         stitched = torch.where(where, painted[some].to(device), known)
-        x_t = self.plan.noised(stitched, times[0], self.drawn(stitched.shape, rng).to(device))
-        made = inpaint(
-            self.plan,
-            self.denoiser(known),
-            x_t,
-            times,
-            known,
-            where,
-            lambda: self.drawn(known.shape, rng),
-            self.resamples,
-        )
+
+        def draw() -> Tensor:
+            return self.drawn(clean.shape, draws)[some].to(device)
+
+        x_t = self.plan.noised(stitched, times[0], draw())
+        made = inpaint(self.plan, self.denoiser(known), x_t, times, known, where, draw, self.resamples)
         healed = x.clone()
         healed[some] = torch.where(mask[some], self.scaled(made.cpu(), back=True), x[some])
         return healed, first[:, None]
@@ -206,15 +218,17 @@ class AutoDDPM(Diffuser):
 
         That is the residual over its 95th percentile, at most 1, times the perceptual distance.
         """
-        painted, off, far = self._compared(clean, distance, rng)
-        return painted, self._first(off, far, brain, self.data["healthy"]["large"])
+        painted, off, far = self._compared(clean, brain, distance, rng)
+        return painted, self._first(off, far, brain, self._found("large") if self.scale == "healthy" else 0.0)
 
-    def _compared(self, clean: Tensor, distance: Distance, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _compared(
+        self, clean: Tensor, brain: Tensor, distance: Distance, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What slices, scaled, are brought back to, by how much that is off and how unlike it looks `(B, I, J)`."""
         device = runtime_of(self)[0]
         noise, t = self.drawn(clean.shape, rng), torch.tensor(self.levels()).expand(len(clean))
         painted = self.painted(clean.to(device), noise.to(device), t, rng).cpu()
-        return painted, (painted - clean).abs().mean(dim=1), distance(clean, painted)[:, 0].cpu()
+        return painted, (painted - clean).abs().mean(dim=1), distance(clean, painted, brain[:, None])[:, 0].cpu()
 
     def _first(self, off: Tensor, far: Tensor, brain: Tensor, large: float) -> Tensor:
         """The first map, of what `_compared` found; `large` is the residual in healthy scans that counts as 1."""
@@ -224,8 +238,8 @@ class AutoDDPM(Diffuser):
 
     def _distance(self) -> Distance:
         """How unlike two batches of slices look, by the network's own features."""
-        device, dtype, _ = runtime_of(self)
-        return engine(PerceptualDistance(self.unet), device, dtype)
+        net = PerceptualDistance(self.unet)
+        return lambda a, b, brain: self.run(net, a, b, brain, name="torch")
 
 
 def _levels(values: Tensor, brain: Tensor, share: float) -> Tensor:
