@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from anomri import files
+from anomri.cohort import Cohort
 from anomri.errors import BadCall
+from anomri.methods import cddpm as methods
 from anomri.methods.cddpm import CDDPM
 from anomri.nets.resnet import ResNet
 from anomri.train import Job
-from helpers import phantom, phantoms
+from helpers import free_port, phantom, phantoms
 from networks import trained
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -115,6 +123,52 @@ def test_a_training_that_was_stopped_goes_on(tmp_path):
     assert not found[0].data["pretraining"]["finished"]
     assert found[1].data["finished"]
     assert all(torch.equal(a, b) for a, b in zip(weights(found[1]).values(), weights(whole).values(), strict=True))
+
+
+def test_pre_training_asks_for_every_gradient_that_it_makes(monkeypatch):
+    """What has none stops processes that train together."""
+    real, lacking = methods.train, []
+
+    def spy(net, *given, **more):
+        done = real(net, *given, **more)
+        lacking.append([name for name, p in net.named_parameters() if p.requires_grad and p.grad is None])
+        return done
+
+    monkeypatch.setattr(methods, "train", spy)
+    method = CDDPM(**TINY, pretrained=True).fit(phantoms(0, 1), job=JOB)
+    assert lacking == [[]]
+    assert all(p.requires_grad for p in method.net.parameters()), "all of it is learned afterwards"
+
+
+def test_two_processes_pre_train_and_end_alike(tmp_path):
+    port, running = free_port(), []
+    for rank in range(2):
+        about = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        environment = {**os.environ, **{name: str(value) for name, value in about.items()}}
+        command = [sys.executable, str(Path(__file__).parent / "pretraining.py"), str(tmp_path)]
+        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    try:
+        for process in running:
+            said = process.communicate(timeout=100)[1]
+            assert process.returncode == 0, said[-3000:]
+    finally:
+        for process in running:
+            process.kill()
+    first, second = (files.read_tensors(tmp_path / f"rank-{rank}.safetensors") for rank in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(("pretrained", "shape", "cells"), [(False, (20, 24, 12), 1), (True, (64, 40, 12), 2)])
+def test_a_batch_of_one_cell_has_no_variance(pretrained, shape, cells):
+    cohort = Cohort([phantom(n, shape=shape) for n in (0, 1)])
+    alone = {**TINY, "batch": 1, "pretrained": pretrained}
+    words = "batch is 1: of one image on a grid of .* the encoder sees one cell of 32 voxels"
+    with pytest.raises(BadCall, match=words):
+        CDDPM(**alone).fit(cohort, job=JOB)
+    CDDPM(**{**alone, "batch": 2}).fit(cohort, job=JOB)
+    if cells > 1:
+        CDDPM(**{**alone, "pretrained": False}).fit(cohort, job=JOB)
 
 
 def test_volumes_too():

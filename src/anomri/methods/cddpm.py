@@ -7,6 +7,7 @@ intensities, too little to copy a lesion. The encoder learns with the UNet; befo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,9 +23,9 @@ from anomri.errors import BadCall
 from anomri.nets.diffusion_unet import ConditionedUNet, DiffusionUNet, conditions
 from anomri.nets.layers import SHORT
 from anomri.nets.resnet import REDUCTION, ResNet
-from anomri.nets.spark import Spark, masked_loss, visible
+from anomri.nets.spark import Spark, masked_loss, staying, visible
 from anomri.restorer import largest, validating
-from anomri.train import Job, Recipe, Sample, Trained, train
+from anomri.train import Job, Recipe, Sample, Trained, processes, train
 
 
 class CDDPM(Diffuser):
@@ -118,26 +119,41 @@ class CDDPM(Diffuser):
     # --- pre-training ---
 
     def learn(self, healthy: Cohort, validation: Cohort | None, rng: torch.Generator, job: Job) -> Mapping[str, Any]:
-        if not self.pretrained or job.warm:
+        pretrained = self.pretrained and not job.warm
+        box = largest((*healthy, *(validation or ())), self.dims, self.reduction)
+        self._check_batch(box, pretrained)
+        if not pretrained:
             return super().learn(healthy, validation, rng, job)
         begun = time.monotonic()
         seed = int(torch.randint(2**31, (1,), generator=rng))
-        everyone = (*healthy, *(validation or ()))
         self.range = intensity_range(healthy)
-        about = {"box": largest(everyone, self.dims, self.reduction), "sequences": list(healthy[0].sequences)}
+        about = {"box": box, "sequences": list(healthy[0].sequences)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.build(about)
             assert isinstance(self.net, ConditionedUNet)
             assert isinstance(self.net.encoder, ResNet)
             spark = Spark(self.net.encoder, self.dims, len(about["sequences"]))
+        # What makes the context learns nothing here, and processes that train together wait for each gradient.
+        self.net.encoder.last.requires_grad_(False)
         done = self._pretrain(spark, healthy, validation, seed, job)
+        self.net.encoder.last.requires_grad_(True)
         told = {"steps": self.pretraining_steps, "best_step": done.best_step, "finished": done.done, "log": done.log}
         if not done.done:
             return {**about, "finished": False, "log": [], "range": self.range, "pretraining": told}
         left = None if job.minutes is None else max(0.0, job.minutes - (time.monotonic() - begun) / 60)
         facts = super().learn(healthy, validation, rng, replace(job, warm=True, minutes=left))
         return {**facts, "pretraining": told}
+
+    def _check_batch(self, edges: Sequence[int], pretrained: bool) -> None:
+        """Raises `BadCall` where the encoder's batch norm would have one value to learn from."""
+        cells, images = math.prod(math.ceil(edge / REDUCTION) for edge in edges), self.batch // processes()[1]
+        if images * (staying(cells) if pretrained else cells) == 1:
+            grid = " x ".join(map(str, edges))
+            raise BadCall(
+                f"batch is {self.batch}: of one image on a grid of {grid} the encoder sees one cell of {REDUCTION} voxels, "
+                "which has no variance; take 2 or more for each process"
+            )
 
     def _pretrain(self, spark: Spark, healthy: Cohort, validation: Cohort | None, seed: int, job: Job) -> Trained:
         """Trains the encoder to paint hidden cells of healthy images back, together with what is thrown away."""

@@ -24,8 +24,13 @@ def visible(edges: Sequence[int], rng: torch.Generator, hidden: float = HIDDEN) 
     count = [math.ceil(edge / REDUCTION) for edge in edges]
     total = math.prod(count)
     seen = torch.zeros(total, dtype=torch.bool)
-    seen[torch.randperm(total, generator=rng)[: max(1, int(total * (1 - hidden)))]] = True
+    seen[torch.randperm(total, generator=rng)[: staying(total, hidden)]] = True
     return seen.reshape(1, *count)
+
+
+def staying(cells: int, hidden: float = HIDDEN) -> int:
+    """How many of so many cells stay."""
+    return max(1, int(cells * (1 - hidden)))
 
 
 class Spark(nn.Module):
