@@ -92,6 +92,56 @@ class _Bent(torch.autograd.Function):
         return above.add_(below, alpha=float(slope)), below.mul_(x).sum(dtype=torch.float32).reshape(1)
 
 
+class GroupNorm(nn.GroupNorm):
+    """`nn.GroupNorm`, whose gradients in bfloat16 take a quarter of the time on a CPU: torch's own are slow where channels come last.
+
+    The gradient of a norm is `a dy + c x + b` with an `a`, a `b` and a `c` for each channel of each image, made of sums over the channel.
+    In float32 it takes as long as torch's, which is left to it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        quick = x.device.type == "cpu" and x.dtype == torch.bfloat16 and self.weight.dtype == torch.float32
+        if not (quick and torch.is_grad_enabled() and x.requires_grad):
+            return super().forward(x)
+        y: Tensor = _Normed.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-untyped-call]
+        return y
+
+
+class _Normed(torch.autograd.Function):
+    """Group norm by torch, and its gradients; sums are float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        batch, channels = x.shape[:2]
+        y, mean, rstd = torch.native_group_norm(x, weight, bias, batch, channels, x[0, 0].numel(), groups, eps)
+        ctx.save_for_backward(x, weight, mean, rstd)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (dy,) = grads
+        x, weight, mean, rstd = ctx.saved_tensors
+        grid, groups = list(range(2, x.ndim)), mean.shape[1]
+        each = (..., *[None] * len(grid))
+        n, size = x[0, 0].numel() * (x.shape[1] // groups), x.shape[1] // groups
+        mean, rstd = (of.repeat_interleave(size, dim=1) for of in (mean, rstd))
+        # About the mean, lest a large one swallow the sums in bfloat16; what it is rounded by is put right afterwards.
+        about = mean.to(x.dtype)
+        off, slip = x - about[each], mean - about
+        plain = dy.sum(dim=grid, dtype=torch.float32)
+        # Of dy and the normed x.
+        along = ((dy * off).sum(dim=grid, dtype=torch.float32) - slip * plain) * rstd
+
+        def grouped(of: Tensor) -> Tensor:
+            share = (of * weight).reshape(len(of), groups, -1).sum(dim=2) / n
+            return share.repeat_interleave(size, dim=1)
+
+        a, c = rstd * weight, -grouped(along) * rstd * rstd
+        b = -grouped(plain) * rstd - c * slip
+        dx = torch.addcmul(b[each].to(x.dtype), off, c[each].to(x.dtype)).addcmul_(dy, a[each].to(x.dtype))
+        return dx, along.sum(dim=0), plain.sum(dim=0), None, None
+
+
 class Dropout(nn.Module):
     """Drops each element with a probability, and scales the others up, in training; as `nn.Dropout`.
 

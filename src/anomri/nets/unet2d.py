@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomri.errors import BadCall, BadInput, unknown
-from anomri.nets.layers import Dropout
+from anomri.nets.layers import Dropout, GroupNorm
 
 LAYERS = {2: (nn.Conv2d, nn.AvgPool2d), 3: (nn.Conv3d, nn.AvgPool3d)}
 NORMS: dict[str, Callable[[int, int], nn.Module]] = {
     "batch": lambda channels, axes: (nn.BatchNorm2d if axes == 2 else nn.BatchNorm3d)(channels),
-    "group": lambda channels, axes: nn.GroupNorm(math.gcd(32, channels), channels),
+    "group": lambda channels, axes: GroupNorm(math.gcd(32, channels), channels),
 }
 """By name: of a number of channels and of axes; groups are 32, or as many as divide the channels."""
 
