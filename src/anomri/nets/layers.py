@@ -133,7 +133,7 @@ class _Normed(torch.autograd.Function):
         along = ((dy * off).sum(dim=grid, dtype=torch.float32) - slip * plain) * rstd
 
         def grouped(of: Tensor) -> Tensor:
-            share = (of * weight).reshape(len(of), groups, -1).sum(dim=2) / n
+            share: Tensor = (of * weight).reshape(len(of), groups, -1).sum(dim=2) / n
             return share.repeat_interleave(size, dim=1)
 
         a, c = rstd * weight, -grouped(along) * rstd * rstd
