@@ -40,7 +40,8 @@ from anomri.study.ours import healthy_t1, ms_patient, phantoms, repainted
 SEQUENCES = ("T1w", "T2w", "FLAIR")
 LEARNED = {
     "network": "strided", "width": 16, "dropout": 0.0, "steps": 8000, "final": 0.02,
-    "flip": 0.5, "rotation": 0.3, "whole_brain": 0.2, "contrast": 0.5, "thick": 0.3, "moved": 1.0, "smooth_mm": 2.0,
+    "flip": 0.5, "rotation": 0.3, "whole_brain": 0.2, "contrast": 0.5, "thick": 0.3, "spots": 0.5, "moved": 1.0,
+    "smooth_mm": 2.0,
 }  # fmt: skip
 SIXES = (34, 6, 6, 12)
 """Real scans to fit on, to pick the best step on, to choose slopes by, and to look at."""

@@ -18,16 +18,17 @@ from torch import Tensor, nn
 
 from anomri.cohort import Cohort
 from anomri.corruptions.simplex import FREQUENCY, OCTAVES, PERSISTENCE, drawable, simplex_noise
-from anomri.errors import BadCall, unknown
+from anomri.errors import BadCall, NotFitted, unknown
 from anomri.nets.diffusion import PREDICTIONS, Denoise, Schedule, T, path, reverse, schedule
 from anomri.nets.diffusion_unet import SIZES, DiffusionUNet, conditions, reduction
 from anomri.nets.engine import engine
+from anomri.nets.layers import SHORT
 from anomri.nets.slices import slices_of, volume_of
 from anomri.preprocess.space import cut, paste
-from anomri.restorer import SCORING, SLICES, Restorer, largest, place, runtime_of
+from anomri.restorer import SCORING, SLICES, Restorer, largest, place
 from anomri.scan import Finding, Scan
 from anomri.scoring.residual import residual
-from anomri.train import Job, Recipe, Sample
+from anomri.train import Job, Recipe, Sample, processes
 
 NOISES = ("gaussian", "simplex")
 SAMPLING = ("t_test", "sampler", "ddim_steps")
@@ -183,13 +184,18 @@ class Diffuser(Restorer):
 
     def run(self, net: nn.Module, x: Tensor, *given: Tensor, name: str | None = None) -> Tensor:
         """What a network makes of images and of what it is given with each, a few at a time; `name` is another engine than the method's."""
-        device, dtype, own = runtime_of(self)
+        device, dtype, own = self.runtime()
+        if min(x.shape[2:]) <= SHORT * getattr(net, "reduction", 1):
+            dtype = torch.float32
         made = engine(net, device, dtype, name or own)
-        voxels = MOST.get(device.type, MOST["cpu"]) * min(1, SIZES["small"].width / self.unet.width)
-        few = max(1, int(voxels) // x[0, 0].numel())
         # Of one size, give or take an image.
-        parts = zip(*(one.tensor_split(-(-len(x) // few)) for one in (x, *given)), strict=True)
+        parts = zip(*(one.tensor_split(-(-len(x) // self.most(x))) for one in (x, *given)), strict=True)
         return torch.cat([made(*part) for part in parts])
+
+    def most(self, x: Tensor) -> int:
+        """How many images like those of `(B, C, ...)` the network is given at once."""
+        voxels = MOST.get(self.runtime()[0].type, MOST["cpu"]) * min(1, SIZES["small"].width / self.unet.width)
+        return max(1, int(voxels) // x[0, 0].numel())
 
     def reconstructed(self, x: Tensor, n: int, rng: torch.Generator) -> list[Tensor]:
         images = slices_of(x).contiguous() if self.dims == 2 else x[None]
@@ -203,7 +209,7 @@ class Diffuser(Restorer):
 
     def several(self, x: Tensor, n: int, rng: torch.Generator) -> Tensor:
         """Reconstructions of images `(B, C, ...)`, each with noise of its own, `(n, B, C, ...)`."""
-        device, *_ = runtime_of(self)
+        device, *_ = self.runtime()
         levels, clean = self.levels(), self.scaled(x)
         t = torch.tensor(levels * n).repeat_interleave(len(x))
         noise = self.drawn((len(t), *clean.shape[1:]), rng)
@@ -229,6 +235,29 @@ class Diffuser(Restorer):
         return place(scan, own, self.dims, self.reduction, fixed=True)
 
     # --- for methods that paint a part of a scan alone ---
+
+    def settled(self, facts: Mapping[str, Any], healthy: Cohort, seed: int, job: Job) -> Mapping[str, Any]:
+        """The facts of a training, and under "healthy" what `settle` finds on healthy scans.
+
+        Of a training that goes on later it would be found in vain, and by other processes than the first for nobody.
+        """
+        if not facts["finished"] or processes()[0] > 0:
+            return facts
+        self.data = {"sequences": list(healthy[0].sequences), **facts}
+        device, self.device = self.device, job.device
+        try:
+            self.settle(healthy, seed)
+        finally:
+            self.device = device
+        return {**facts, "healthy": self.data["healthy"]}
+
+    def found(self, name: str) -> Any:
+        """What `settle` found, by name; raises `NotFitted` where the training was stopped before."""
+        if "healthy" not in self.data:
+            raise NotFitted(
+                f"{self.name} has no threshold for its mask, since its training was stopped; go on with it, or call calibrate(healthy)"
+            )
+        return self.data["healthy"][name]
 
     def healthy_parts(self, healthy: Cohort) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Of up to `SCANS` healthy scans the place in the cohort, images `(B, C, ...)`, `SLICES` slices or a volume, and brains `(B, ...)`."""

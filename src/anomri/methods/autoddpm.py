@@ -19,13 +19,13 @@ from torch.nn import functional as F
 
 from anomri.cohort import Cohort
 from anomri.diffuser import SAMPLING, Diffuser
-from anomri.errors import BadCall, NotFitted, unknown
+from anomri.errors import BadCall, unknown
 from anomri.nets.diffusion import inpaint, path
 from anomri.nets.perceptual import PerceptualDistance
-from anomri.restorer import SCORING, runtime_of
+from anomri.restorer import SCORING
 from anomri.scan import Finding, Scan
 from anomri.scoring.thresholds import healthy_curve, healthy_threshold, on_curve, quantile
-from anomri.train import Job, generator, processes
+from anomri.train import Job, generator
 
 SCALES = ("slice", "healthy")
 MASKINGS = ("threshold", "share")
@@ -134,16 +134,7 @@ class AutoDDPM(Diffuser):
     def learn(self, healthy: Cohort, validation: Cohort | None, rng: torch.Generator, job: Job) -> Mapping[str, Any]:
         facts = super().learn(healthy, validation, rng, job)
         seed = int(torch.randint(2**31, (1,), generator=rng))
-        # Of a training that goes on later it would be found in vain, and by other processes than the first for nobody.
-        if not facts["finished"] or processes()[0] > 0:
-            return facts
-        self.data = {"sequences": list(healthy[0].sequences), **facts}
-        device, self.device = self.device, job.device
-        try:
-            self.settle(validation or healthy, seed)
-        finally:
-            self.device = device
-        return {**facts, "healthy": self.data["healthy"]}
+        return self.settled(facts, validation or healthy, seed, job)
 
     def settle(self, healthy: Cohort, seed: int) -> None:
         """Finds what the mask's threshold is a quantile of on healthy scans."""
@@ -162,15 +153,7 @@ class AutoDDPM(Diffuser):
     @property
     def mask_threshold(self) -> float:
         """What the first map of a masked voxel exceeds, from healthy scans; raises `NotFitted` where none was found."""
-        return on_curve(self._found("firsts"), self.mask_share)
-
-    def _found(self, name: str) -> Any:
-        """What `_healthy` found, by name."""
-        if "healthy" not in self.data:
-            raise NotFitted(
-                f"{self.name} has no threshold for its mask, since its training was stopped; go on with it, or call calibrate(healthy)"
-            )
-        return self.data["healthy"][name]
+        return on_curve(self.found("firsts"), self.mask_share)
 
     # --- looking ---
 
@@ -200,7 +183,7 @@ class AutoDDPM(Diffuser):
         some = mask.flatten(1).any(dim=1)
         if not some.any():
             return x.clone(), first[:, None]
-        times, device = self.times(int(some.sum())), runtime_of(self)[0]
+        times, device = self.times(int(some.sum())), self.runtime()[0]
         known, where = clean[some].to(device), mask[some].to(device)
         stitched = torch.where(where, painted[some].to(device), known)
 
@@ -219,13 +202,13 @@ class AutoDDPM(Diffuser):
         That is the residual over its 95th percentile, at most 1, times the perceptual distance.
         """
         painted, off, far = self._compared(clean, brain, distance, rng)
-        return painted, self._first(off, far, brain, self._found("large") if self.scale == "healthy" else 0.0)
+        return painted, self._first(off, far, brain, self.found("large") if self.scale == "healthy" else 0.0)
 
     def _compared(
         self, clean: Tensor, brain: Tensor, distance: Distance, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What slices, scaled, are brought back to, by how much that is off and how unlike it looks `(B, I, J)`."""
-        device = runtime_of(self)[0]
+        device = self.runtime()[0]
         noise, t = self.drawn(clean.shape, rng), torch.tensor(self.levels()).expand(len(clean))
         painted = self.painted(clean.to(device), noise.to(device), t, rng).cpu()
         return painted, (painted - clean).abs().mean(dim=1), distance(clean, painted, brain[:, None])[:, 0].cpu()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomri.cohort import Cohort
-from anomri.diffuser import MOST, SAMPLING, Diffuser, intensity_range
+from anomri.diffuser import SAMPLING, Diffuser, intensity_range
 from anomri.errors import BadCall
 from anomri.nets.autoencoder import Autoencoder, Decoder, Encoder
 from anomri.nets.diffusion import inpaint, path, surprise
@@ -215,9 +215,7 @@ class LatentDDPM(Diffuser):
             facts = super().learn(healthy, validation, rng, replace(job, warm=True, minutes=left))
             self.autoencoder.to("cpu")
         facts = {**facts, "latents": self.latents, "autoencoder": {**told, "finished": done}}
-        self.data = {**about, **facts}
-        self.settle(validation or healthy, int(torch.randint(2**31, (1,), generator=rng)))
-        return {**facts, "healthy": self.data["healthy"]}
+        return self.settled(facts, validation or healthy, int(torch.randint(2**31, (1,), generator=rng)), job)
 
     def _compress(
         self, healthy: Cohort, validation: Cohort | None, size: Sequence[int], seed: int, job: Job
@@ -264,15 +262,15 @@ class LatentDDPM(Diffuser):
 
     @property
     def mask_threshold(self) -> float:
-        """Nats that a masked latent exceeds, from healthy scans."""
-        return on_curve(self.data["healthy"]["nats"], self.mask_share)
+        """Nats that a masked latent exceeds, from healthy scans; raises `NotFitted` where none was found."""
+        return on_curve(self.found("nats"), self.mask_share)
 
     # --- looking ---
 
     def unlikely(self, z: Tensor, rng: torch.Generator) -> Tensor:
         """The mean divergence of a denoising step for each latent of `(B, latent, ...)`, standardised: `(B, 1, ...)` nats."""
         times = range(self.t_low, self.t_high + 1, self.t_every)
-        at_once = max(1, MOST[z.device.type] // (len(z) * z[0, 0].numel()))
+        at_once = max(1, self.most(z) // len(z))
         return surprise(self.plan, self.denoiser(z), z, times, lambda: self.drawn(z.shape, rng), at_once)
 
     def find(self, scan: Scan, rng: torch.Generator) -> Finding:
@@ -294,21 +292,17 @@ class LatentDDPM(Diffuser):
 
     def painted_latents(self, z: Tensor, mask: Tensor, rng: torch.Generator) -> Tensor:
         """Latents `(B, latent, ...)`, standardised, brought back from `t_test` where a mask `(B, 1, ...)` is, among the others as they are."""
+        # Of their own, and drawn for all slices: what one is painted to is not to depend on which others are.
+        draws = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=rng)))
         some = mask.flatten(1).any(dim=1)
         if not some.any():
             return z
         known, times = z[some], self.painting(int(some.sum()))
-        x_t = self.plan.noised(known, times[0], self.drawn(known.shape, rng).to(known))
-        made = inpaint(
-            self.plan,
-            self.denoiser(known),
-            x_t,
-            times,
-            known,
-            mask[some],
-            lambda: self.drawn(known.shape, rng),
-            self.resamples,
-        )
+
+        def draw() -> Tensor:
+            return self.drawn(z.shape, draws)[some.cpu()].to(known)
+
+        x_t = self.plan.noised(known, times[0], draw())
         painted = z.clone()
-        painted[some] = made
+        painted[some] = inpaint(self.plan, self.denoiser(known), x_t, times, known, mask[some], draw, self.resamples)
         return painted

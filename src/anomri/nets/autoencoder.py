@@ -157,6 +157,7 @@ class Encoder(nn.Module):
     def __init__(self, of: Autoencoder) -> None:
         super().__init__()
         self.parts, self.variational = nn.Sequential(of.encoder, of.narrow), of.variational
+        self.reduction = of.reduction
 
     def forward(self, x: Tensor) -> Tensor:
         z: Tensor = self.parts(x)
