@@ -23,6 +23,7 @@ NAMES = (
     "reconstruction",
     "mahalanobis",
     "ssim_ensemble",
+    "diffusion",
     "cohort",
     "detect",
     "training",

@@ -82,6 +82,7 @@ ARMS = {
     "Half whole-brain masks": arm(whole_brain=0.5),
     "Spots": arm(spots=0.5),
     "Real scans alone, spots": arm(fit="real", spots=0.5),
+    "Real and repainted scans, spots": arm(fit=("real", "T1w, repainted"), spots=0.5),
     "Less of the image's frequencies": arm(cutoff=25 / 192),
     "Real scans alone, contrast as it is": arm(fit="real", contrast=0.0),
     "Clipped": arm(preset={"clip": CLIP}),
