@@ -17,12 +17,12 @@ Budget
     picked on real scans and phantoms alike, whatever an arm learns from; that of registered scans, which cost half a minute each, on
     real ones alone.
 
-Command (two cores: two hours and a half; a run that is stopped goes on)
+Command (two cores: five hours; a run that is stopped goes on)
     anomri study run studies/weights_ablation.py --data HEALTHY_T1=ds002748/ --data VARIED=varied/ \\
         --data REPAINTED=repainted/ --data MS_CASE=ms.tsv --out weights_ablation/ --jobs 2
 
 Expected
-    docs/results.md has the numbers of our run. Lesions of 10 ml are planted; masks and Dice are the methods' own, without labels.
+    docs/decisions/0008 has the numbers of our run. Lesions of 10 ml are planted; masks and Dice are the methods' own, without labels.
 """
 
 from anomri.study import Case, Entrant, Plot, Study, Table
