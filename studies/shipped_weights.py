@@ -52,6 +52,8 @@ PRESETS = {
     "T2w": {"spacing": 2.0, "scale": "robust", "clip": (-3.0, 4.0)},
     "FLAIR": {"spacing": 2.0, "scale": "robust", "clip": (-3.0, 4.0)},
 }
+SLOPE = {"T1w": 0.2, "T2w": 0.1, "FLAIR": 0.2}
+"""What was chosen of `SLOPES`, by the weights that ship."""
 MODELS = {name: f"itermask3d-{name.lower()}-2mm" for name in SEQUENCES}
 
 
@@ -60,7 +62,7 @@ def weights(name: str) -> Entrant:
     fit, validate = ([f"{name}, {use}", f"{name}, repainted, {use}"] for use in ("fit", "validate"))
     if name == "T1w":
         fit, validate = ["real, fit", *fit], ["real, validate", *validate]
-    return Entrant("itermask3d", LEARNED, fit=fit, validate=validate, preset=PRESETS[name], half=True)
+    return Entrant("itermask3d", {**LEARNED, "gamma_mask": SLOPE[name]}, fit=fit, validate=validate, preset=PRESETS[name], half=True)
 
 
 def sloped(name: str, gamma: float) -> str:
