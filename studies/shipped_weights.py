@@ -62,12 +62,19 @@ def weights(name: str) -> Entrant:
     fit, validate = ([f"{name}, {use}", f"{name}, repainted, {use}"] for use in ("fit", "validate"))
     if name == "T1w":
         fit, validate = ["real, fit", *fit], ["real, validate", *validate]
-    return Entrant("itermask3d", {**LEARNED, "gamma_mask": SLOPE[name]}, fit=fit, validate=validate, preset=PRESETS[name], half=True)
+    return Entrant(
+        "itermask3d",
+        {**LEARNED, "gamma_mask": SLOPE[name]},
+        fit=fit,
+        validate=validate,
+        preset=PRESETS[name],
+        half=True,
+    )
 
 
-def sloped(name: str, gamma: float) -> str:
-    """What the model of a sequence is called with another slope at which its masks stop."""
-    return f"{name}, slope of {gamma:g}"
+def sloped(name: str) -> dict[str, float]:
+    """The model of a sequence with the other slopes at which its masks could stop, by what it is called then."""
+    return {f"{name}, slope of {gamma:g}": gamma for gamma in SLOPES if gamma != SLOPE[name]}
 
 
 ARTEFACTS = (
@@ -122,7 +129,7 @@ def looked_at(name: str, sources: dict[str, str]) -> list[Case]:
 
 def chosen_by(name: str) -> list[Case]:
     """Healthy scans that slopes are chosen by: nothing done, and a bright and a dark lesion."""
-    only = [sloped(name, gamma) for gamma in SLOPES]
+    only = [MODELS[name], *sloped(name)]
     found = []
     for source in ("real, choose" if name == "T1w" else f"{name}, repainted, choose", f"{name}, choose"):
         facts = {"sequence": name, "choice": "yes"}
@@ -173,9 +180,9 @@ STUDY = Study(
     entrants={
         **{MODELS[name]: weights(name) for name in SEQUENCES},
         **{
-            sloped(name, gamma): Entrant("itermask3d", shares=MODELS[name], set={"gamma_mask": gamma})
+            said: Entrant("itermask3d", shares=MODELS[name], set={"gamma_mask": gamma})
             for name in SEQUENCES
-            for gamma in SLOPES
+            for said, gamma in sloped(name).items()
         },
     },
     sources={
