@@ -19,9 +19,13 @@ from anomri.corruptions.spatial import blur
 from anomri.errors import BadInput
 
 MOST = 3
+"""Spots of an image, at most."""
 ML = (0.1, 60.0)
+"""Volume of a spot, from and to."""
 CHANGE = (0.5, 3.0)
+"""How far a spot lies from what was there, from and to, in SD of the brain."""
 EDGE_MM = 4.0
+"""Width over which a spot's edge fades, at most."""
 
 
 def spots(x: Tensor, brain: Tensor, spacing: Sequence[float], rng: torch.Generator) -> Tensor:
