@@ -196,7 +196,7 @@ def test_what_is_stitched_is_the_scan_outside_the_mask(monkeypatch):
     """Before any of it is painted again."""
     method = ready(masking="share", t_inpaint=1, inpaint_steps=1, resamples=1)
     seen = []
-    monkeypatch.setattr("anomri.methods.autoddpm.inpaint", lambda *given: seen.append(given) or given[4])
+    monkeypatch.setattr("anomri.diffuser.inpaint", lambda *given: seen.append(given) or given[4])
     x, brain = square(), torch.ones(3, 32, 40, dtype=torch.bool)
     method.healed(x, brain, method._distance(), rng())
     ((plan, _, x_t, times, known, mask, *_),) = seen
@@ -214,7 +214,7 @@ def test_what_is_stitched_is_the_scan_outside_the_mask(monkeypatch):
 def test_a_perfect_network_masks_nothing(scale, masking, monkeypatch):
     x = square()
     method = knowing(ready(firsts=0.0, scale=scale, masking=masking), x, monkeypatch)
-    monkeypatch.setattr("anomri.methods.autoddpm.inpaint", lambda *given: pytest.fail("nothing is to be painted"))
+    monkeypatch.setattr("anomri.diffuser.inpaint", lambda *given: pytest.fail("nothing is to be painted"))
     made, first = method.healed(x, torch.ones(3, 32, 40, dtype=torch.bool), method._distance(), rng())
     assert not first.any()
     assert torch.equal(made, x)

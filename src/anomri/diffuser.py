@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from anomri.cohort import Cohort
 from anomri.corruptions.simplex import FREQUENCY, OCTAVES, PERSISTENCE, drawable, simplex_noise
 from anomri.errors import BadCall, NotFitted, unknown
-from anomri.nets.diffusion import PREDICTIONS, Denoise, Schedule, T, path, reverse, schedule
+from anomri.nets.diffusion import PREDICTIONS, Denoise, Schedule, T, inpaint, path, reverse, schedule
 from anomri.nets.diffusion_unet import SIZES, DiffusionUNet, conditions, reduction
 from anomri.nets.engine import engine
 from anomri.nets.layers import SHORT
@@ -52,6 +52,7 @@ class Diffuser(Restorer):
     - prediction : what the network says, the image ("x0", learned by the absolute error) or the noise ("noise", by the squared one)
     - t_test : time that scans are noised to, of 1000; of several, the mean of their reconstructions is the healthy image
     - sampler : the way back, one of `nets.diffusion.SAMPLERS`: "one_step"; "ddpm", step by step, drawing noise; "ddim", `ddim_steps` steps
+    - resamples : times that each step is made where a part of an image is painted alone
     - steps, batch, lr, final : optimiser steps, samples a step, Adam's rate, and the share of it that is left at the end
 
     Intensities are scaled so that the 1st and 99th percentiles of the healthy brains that it learned from are -1 and 1. The loss is of
@@ -72,6 +73,7 @@ class Diffuser(Restorer):
     t_test: int | Sequence[int] = 500
     sampler: str = "one_step"
     ddim_steps: int = 50
+    resamples: int = 1
     steps: int
     batch: int
     lr: float
@@ -292,6 +294,33 @@ class Diffuser(Restorer):
         inside = paste(torch.ones_like(brain), low, scan.grid.shape).numpy()
         return np.where(inside, there[:-1], scan.image), there[-1]
 
+    def painted_where(
+        self, clean: Tensor, start: Tensor, mask: Tensor, times: Callable[[int], Tensor], draws: torch.Generator
+    ) -> Tensor:
+        """Images `(B, C, ...)`, scaled, painted where masks `(B, 1, ...)` are; outside them, and without one, as they were.
+
+        Parameters
+        ----------
+        start : what is noised to the first of the times inside the mask, shaped as `clean`
+        times : that so many images go through, `(S + 1, b)`
+        draws : of the noise, `branch` of a generator: it is drawn for all images, so that what one is painted to does not depend on
+            which others have a mask
+        """
+        some = mask.flatten(1).any(dim=1)
+        if not some.any():
+            return clean
+        device = self.runtime()[0]
+        known, where = clean[some].to(device), mask[some].to(device)
+        way = times(len(known))
+
+        def draw() -> Tensor:
+            return self.drawn(clean.shape, draws)[some.cpu()].to(device)
+
+        x_t = self.plan.noised(start[some].to(device), way[0], draw())
+        painted = clean.clone()
+        painted[some] = inpaint(self.plan, self.denoiser(known), x_t, way, known, where, draw, self.resamples).to(clean)
+        return painted
+
     def weighted(self, scan: Scan, healthy: NDArray[np.float32], weight: NDArray[np.float32]) -> Finding:
         """The residual of a scan and its healthy form `(C, I, J, K)`, times a weight of each voxel `(I, J, K)`."""
         off = residual(
@@ -316,6 +345,11 @@ class Diffuser(Restorer):
 def repeated(x: Tensor, times: int) -> Tensor:
     """All of `(B, ...)` over and over, `(times, ...)`, a multiple of B."""
     return x.repeat(times // len(x), *[1] * (x.ndim - 1))
+
+
+def branch(rng: torch.Generator) -> torch.Generator:
+    """A generator of its own, from the next number of another: what is drawn from either does not move the other."""
+    return torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=rng)))
 
 
 def intensity_range(scans: Iterable[Scan]) -> list[list[float]]:

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anomri.cohort import Cohort
-from anomri.diffuser import SAMPLING, Diffuser
+from anomri.diffuser import SAMPLING, Diffuser, branch
 from anomri.errors import BadCall, unknown
-from anomri.nets.diffusion import inpaint, path
+from anomri.nets.diffusion import path
 from anomri.nets.perceptual import PerceptualDistance
 from anomri.restorer import SCORING
 from anomri.scan import Finding, Scan
@@ -171,29 +171,15 @@ class AutoDDPM(Diffuser):
     def healed(self, x: Tensor, brain: Tensor, distance: Distance, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Slices `(B, C, I, J)` with what looks abnormal painted, and their first maps `(B, 1, I, J)`; `brain (B, I, J)`."""
         clean = self.scaled(x)
-        # Of their own, and drawn for all slices: what one is painted to is not to depend on which others are.
-        draws = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=rng)))
+        draws = branch(rng)
         painted, first = self.first(clean, brain, distance, rng)
         if self.masking == "threshold":
             mask = first > self.mask_threshold
         else:
             mask = first > _levels(first, brain, 1 - self.mask_share)
         mask = F.max_pool2d(mask[:, None].float(), 3, stride=1, padding=1) > 0
-        # A slice without a mask has nothing to be painted.
-        some = mask.flatten(1).any(dim=1)
-        if not some.any():
-            return x.clone(), first[:, None]
-        times, device = self.times(int(some.sum())), self.runtime()[0]
-        known, where = clean[some].to(device), mask[some].to(device)
-        stitched = torch.where(where, painted[some].to(device), known)
-
-        def draw() -> Tensor:
-            return self.drawn(clean.shape, draws)[some].to(device)
-
-        x_t = self.plan.noised(stitched, times[0], draw())
-        made = inpaint(self.plan, self.denoiser(known), x_t, times, known, where, draw, self.resamples)
-        healed = x.clone()
-        healed[some] = torch.where(mask[some], self.scaled(made.cpu(), back=True), x[some])
+        made = self.painted_where(clean, torch.where(mask, painted, clean), mask, self.times, draws)
+        healed = torch.where(mask, self.scaled(made, back=True), x)
         return healed, first[:, None]
 
     def first(self, clean: Tensor, brain: Tensor, distance: Distance, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomri.cohort import Cohort
-from anomri.diffuser import SAMPLING, Diffuser, intensity_range
+from anomri.diffuser import SAMPLING, Diffuser, branch, intensity_range
 from anomri.errors import BadCall
 from anomri.nets.autoencoder import Autoencoder, Decoder, Encoder
-from anomri.nets.diffusion import inpaint, path, surprise
+from anomri.nets.diffusion import path, surprise
 from anomri.nets.diffusion_unet import DiffusionUNet
 from anomri.nets.layers import SHORT
 from anomri.restorer import SCORING, evidence, largest, validating
@@ -292,17 +292,4 @@ class LatentDDPM(Diffuser):
 
     def painted_latents(self, z: Tensor, mask: Tensor, rng: torch.Generator) -> Tensor:
         """Latents `(B, latent, ...)`, standardised, brought back from `t_test` where a mask `(B, 1, ...)` is, among the others as they are."""
-        # Of their own, and drawn for all slices: what one is painted to is not to depend on which others are.
-        draws = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=rng)))
-        some = mask.flatten(1).any(dim=1)
-        if not some.any():
-            return z
-        known, times = z[some], self.painting(int(some.sum()))
-
-        def draw() -> Tensor:
-            return self.drawn(z.shape, draws)[some.cpu()].to(known)
-
-        x_t = self.plan.noised(known, times[0], draw())
-        painted = z.clone()
-        painted[some] = inpaint(self.plan, self.denoiser(known), x_t, times, known, mask[some], draw, self.resamples)
-        return painted
+        return self.painted_where(z, z, mask, self.painting, branch(rng))
