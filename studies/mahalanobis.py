@@ -118,7 +118,7 @@ STUDY = Study(
     name="mahalanobis",
     title="The Mahalanobis distance as the score",
     paper="Behrendt et al., Leveraging the Mahalanobis distance, MICCAI 2024, Table 1",
-    entrants=thesis_entrants(MODELS, SHARES),
+    entrants=thesis_entrants(MODELS, SHARES, cleaning="none"),
     sources={**ixi_to_fit(), **labelled(LABELLED, "test")},
     cases=thesis_cases(MODELS),
     measures=("overlap", "oracle", "voxel"),

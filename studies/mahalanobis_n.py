@@ -13,7 +13,7 @@ Command (not run here: no machine of ours has the data)
 Expected
     The text tells of N = 5, 10, ..., 30: moderate gains up to 10, none after; no numbers but Table 1's at N = 10, in
     percent. "[DICE]", the best possible Dice, is expected of "dice_best_scan_oracle" (see cddpm.py). All N share the
-    weights of N = 10.
+    weights of N = 10. Maps are not cleaned.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STUDY = Study(
     name="mahalanobis-n",
     title="The number of reconstructions",
     paper="Behrendt et al., Leveraging the Mahalanobis distance, MICCAI 2024, section 3",
-    entrants=thesis_entrants(MODELS, SHARES, calibrate=False),
+    entrants=thesis_entrants(MODELS, SHARES, calibrate=False, cleaning="none"),
     sources={**ixi_to_fit(), **labelled(LABELLED, "test")},
     cases=[
         Case(f"{data}, N {n}", f"{data}, test", facts={"data": data, "N": n}, only=[f"N {n}, {sequence}"])

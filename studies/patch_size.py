@@ -46,7 +46,14 @@ STUDY = Study(
     entrants={
         f"patch {size}": Entrant(
             "pddpm",
-            {"patch": size, "sampling": "fixed", "objective": "patch", "size": "pddpm", "lr": 1e-5},
+            {
+                "patch": size,
+                "sampling": "fixed",
+                "objective": "patch",
+                "size": "pddpm",
+                "lr": 1e-5,
+                "cleaning": "behrendt",
+            },
             fit="IXI, to fit",
             validate="IXI, to validate",
             pipeline="behrendt",

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from anomri.study import Case, Entrant, Study, Table
 from anomri.study.papers import Models, expected
-from anomri.study.papers.behrendt import ixi, labelled
+from anomri.study.papers.behrendt import cleaned, ixi, labelled
 
 METRICS = ("dice_labelled_validation", "voxel_auprc")
 # Data set, sequence, and how many labelled scans it has to validate on.
@@ -101,7 +101,7 @@ STUDY = Study(
             calibrate="IXI, to validate",
             pipeline="behrendt",
         )
-        for model, (method, arguments) in MODELS.items()
+        for model, (method, arguments) in cleaned(MODELS).items()
     },
     sources={
         **{f"IXI, {use}": ixi("T2w", use) for use in ("to fit", "to validate", "test")},

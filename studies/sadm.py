@@ -28,20 +28,20 @@ from __future__ import annotations
 
 from anomri.study import Case, Entrant, Source, Study, Table
 from anomri.study.papers import Models, expected, part
-from anomri.study.papers.behrendt import ENSEMBLE, ixi
+from anomri.study.papers.behrendt import ENSEMBLE, cleaned, ixi
 
 METRICS = ("dice_best_scan_oracle", "voxel_auprc")
 # Method and arguments of each line; of SADM's own: where its anomalies come from, whether it sees the residual, whether the
 # reconstruction's map counts.
 MODELS: Models = {
-    "AE": ("ae", {"latent": 128}),
-    "VAE": ("vae", {"latent": 128, "beta": 0.001}),
-    "DAE": ("dae", {}),
+    "AE": ("ae", {"latent": 128, "score": "ssim"}),
+    "VAE": ("vae", {"latent": 128, "beta": 0.001, "score": "ssim"}),
+    "DAE": ("dae", {"score": "ssim"}),
     "FAE": ("fae", {}),
     "RD": ("rd", {}),
-    "DDPM": ("anoddpm", {"t_test": ENSEMBLE}),
-    "pDDPM": ("pddpm", {"t_test": ENSEMBLE}),
-    "cDDPM": ("cddpm", {"t_test": ENSEMBLE, "pretrained": True}),
+    "DDPM": ("anoddpm", {"t_test": ENSEMBLE, "score": "ssim"}),
+    "pDDPM": ("pddpm", {"t_test": ENSEMBLE, "score": "ssim"}),
+    "cDDPM": ("cddpm", {"t_test": ENSEMBLE, "pretrained": True, "score": "ssim"}),
     "PII": ("pii", {}),
     "DRAEM-Net": ("draem", {}),
     "Unet, DRAEM": ("sadm", {"anomalies": "draem", "residual": False, "reconstruct": False}),
@@ -138,8 +138,8 @@ EXPECTED = expected(PRINTED, METRICS)
 
 
 def entrant(model: str) -> Entrant:
-    """A line's method; a U-Net is that of its SADM, without the reconstruction's map."""
-    method, arguments = MODELS[model]
+    """A line's method; a U-Net is that of its SADM, without the reconstruction's map. Maps are cleaned of what learns no anomalies."""
+    method, arguments = (MODELS if "sadm" in MODELS[model] else cleaned(MODELS, "median"))[model]
     if model in SHARES:
         return Entrant(method, shares=SHARES[model], set={"reconstruct": False}, calibrate="IXI, to validate")
     fit = None if model.endswith((", BRATS", ", ATLAS")) else "IXI, to fit"

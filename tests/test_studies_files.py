@@ -442,6 +442,27 @@ def test_lines_that_differ_at_test_time_only_share_their_weights(name: str, fits
     assert len({study(name).weights_of(entrant) for entrant in entrants}) == fits
 
 
+@pytest.mark.parametrize(
+    ("name", "cleaning"),
+    [
+        *(
+            (name, "behrendt")
+            for name in ("cddpm", "pddpm", "patch_size", "t_test", "ssim_ens", "ssim_sigma", "anomaly_scores")
+        ),
+        *((name, "none") for name in ("mahalanobis", "mahalanobis_n")),
+        *((name, "median+erosion") for name in ("spatial_erasing", "training_set_size")),
+        ("sadm", "median"),
+    ],
+)
+def test_maps_are_cleaned_as_the_paper_says(name: str, cleaning: str) -> None:
+    """The thesis, section 3.1.2, and its papers; that of the Mahalanobis distance has them as they are."""
+    entrants = study(name).entrants
+    for line, entrant in entrants.items():
+        if entrant.method != "sadm":
+            own = {**entrants[study(name).weights_of(line)].arguments, **entrant.set}
+            assert own.get("cleaning", "none") == cleaning, line
+
+
 @cache
 def everyone(n: int) -> Cohort:
     """People who are all healthy by the tables of the data sets."""
