@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomri.errors import BadCall, BadInput
+from anomri.nets.attention_unet import Attention, ResidualBlock
 from anomri.nets.diffusion import SAMPLERS, SCHEDULES, T, path, reverse, schedule, surprise, time_features
 from anomri.nets.diffusion_unet import SIZES, DiffusionUNet, conditions
-from anomri.nets.unet2d import Attention, ResidualBlock
 from networks import CPU, count, trained
 
 pytestmark = pytest.mark.usefixtures("seeded")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from anomri.errors import BadCall
+from anomri.nets.attention_unet import AttentionUNet
 from anomri.nets.engine import engine
 from anomri.nets.slices import slices_of, slicewise, volume_of
-from anomri.nets.unet2d import UNet2d
 from networks import trained
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -59,7 +59,7 @@ def test_every_call_gets_a_full_batch(slices, batch):
 @pytest.mark.parametrize("batch", [1, 3, 16])
 def test_a_slice_does_not_know_its_place_nor_how_many_there_are(batch):
     x = torch.randn(1, 8, 12, 19)
-    net = trained(UNet2d(1, 2, width=4, multiples=(1, 2), attention=()), slices_of(x))
+    net = trained(AttentionUNet(1, 2, width=4, multiples=(1, 2), attention=()), slices_of(x))
     run = engine(net, torch.device("cpu"), torch.float32)
     whole = slicewise(run, x, batch=batch)
     for first, last in ((0, 19), (4, 19), (7, 8), (0, 18)):

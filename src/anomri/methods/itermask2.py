@@ -23,9 +23,9 @@ from anomri.corruptions.frequency import high_pass
 from anomri.corruptions.squares import square_mask
 from anomri.errors import BadCall, NotFitted, unknown
 from anomri.method import Method
+from anomri.nets.attention_unet import AttentionUNet
 from anomri.nets.engine import engine
 from anomri.nets.slices import slices_of, slicewise, volume_of
-from anomri.nets.unet2d import UNet2d
 from anomri.preprocess.space import cut, paste
 from anomri.restorer import SLICES, largest, place, runtime_of
 from anomri.scan import Array, Finding, Scan, Trace
@@ -106,8 +106,8 @@ class IterMask2(Method):
 
     def build(self, data: Mapping[str, Any]) -> None:
         channels = len(data["sequences"])
-        self.first: nn.Module = UNet2d(channels, channels, self.width, dropout=self.dropout)
-        self.later: nn.Module = UNet2d(2 * channels, channels, self.width, dropout=self.dropout)
+        self.first: nn.Module = AttentionUNet(channels, channels, self.width, dropout=self.dropout)
+        self.later: nn.Module = AttentionUNet(2 * channels, channels, self.width, dropout=self.dropout)
 
     # --- learning ---
 

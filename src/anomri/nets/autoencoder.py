@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from anomri.errors import BadCall, BadInput
+from anomri.nets.attention_unet import divisible
 from anomri.nets.layers import Dropout, UpConv3d
 from anomri.nets.unet import REDUCTION, ResidualUnit, _block, _conv
-from anomri.nets.unet2d import divisible
 
 LAYERS = {
     2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d),

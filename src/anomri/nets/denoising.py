@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from anomri.errors import BadCall
-from anomri.nets.unet2d import divisible
+from anomri.nets.attention_unet import divisible
 
 LAYERS = {
     2: (nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool2d, nn.ReflectionPad2d),

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from anomri.errors import BadCall, unknown
+from anomri.nets.attention_unet import AttentionUNet
 from anomri.nets.diffusion import time_features
-from anomri.nets.unet2d import UNet2d
 
 HEAD = 64
 """Channels of a head of attention, where they divide the network's."""
@@ -75,7 +75,7 @@ class DiffusionUNet(nn.Module):
         embedded = context or 4 * width
         self.time = nn.Sequential(nn.Linear(width, embedded), nn.SiLU(), nn.Linear(embedded, embedded))
         head = HEAD if width * about.multiples[-1] % HEAD == 0 else None
-        self.unet = UNet2d(
+        self.unet = AttentionUNet(
             c_in,
             c_out,
             width,

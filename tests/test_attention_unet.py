@@ -1,4 +1,4 @@
-"""The 2D UNet: the published sizes, what its parts compute, and an engine that computes the same."""
+"""The UNet with attention: the published sizes, what its parts compute, and an engine that computes the same."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from anomri.errors import BadCall, BadInput
+from anomri.nets.attention_unet import NORMS, Attention, AttentionUNet, ResidualBlock, divisible
 from anomri.nets.engine import channels_last, engine
-from anomri.nets.unet2d import NORMS, Attention, ResidualBlock, UNet2d, divisible
 from networks import CPU, count, overfit, same, trained
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -22,9 +22,11 @@ PDDPM |= {"attention": (), "norm": "group", "head": 64}
 
 
 def test_published_number_of_parameters():
-    assert count(UNet2d()) == 5_919_041
-    assert count(UNet2d()) == pytest.approx(6.60e6 - 0.68e6, rel=0.02), "the published one, without its time embedding"
-    assert sum(isinstance(part, Attention) for part in UNet2d().modules()) == 16
+    assert count(AttentionUNet()) == 5_919_041
+    assert count(AttentionUNet()) == pytest.approx(6.60e6 - 0.68e6, rel=0.02), (
+        "the published one, without its time embedding"
+    )
+    assert sum(isinstance(part, Attention) for part in AttentionUNet().modules()) == 16
 
 
 def test_number_of_parameters_of_the_diffusion_models():
@@ -32,7 +34,7 @@ def test_number_of_parameters_of_the_diffusion_models():
     time = nn.Sequential(nn.Linear(128, 512), nn.Linear(512, 512))
     image = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 512))
     with torch.device("meta"):
-        plain, conditioned = UNet2d(**PDDPM, embedding=512), UNet2d(**PDDPM, embedding=1024)
+        plain, conditioned = AttentionUNet(**PDDPM, embedding=512), AttentionUNet(**PDDPM, embedding=1024)
     assert count(plain) + count(time) == pytest.approx(37.5e6, rel=0.001)
     assert count(conditioned) + count(time) + count(image) == pytest.approx(44.07e6, rel=0.001)
     assert [part.heads for part in plain.modules() if isinstance(part, Attention)] == [4], "in the middle alone"
@@ -42,14 +44,14 @@ def test_number_of_parameters_of_the_diffusion_models():
 @given(st.permutations((1, 2, 3)), st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.sampled_from([*NORMS]))
 def test_output_lies_on_the_input_grid(edges, batch, c_in, c_out, norm):
     shape = [16 * n for n in edges[:2]]
-    net = trained(UNet2d(c_in, c_out, width=2, norm=norm))
+    net = trained(AttentionUNet(c_in, c_out, width=2, norm=norm))
     with torch.inference_mode():
         assert net(torch.zeros(batch, c_in, *shape)).shape == (batch, c_out, *shape)
 
 
 @pytest.mark.parametrize("embedding", [None, 5])
 def test_an_untrained_network_gives_zero(embedding):
-    net = UNet2d(2, 1, width=4, embedding=embedding).eval()
+    net = AttentionUNet(2, 1, width=4, embedding=embedding).eval()
     y = net(torch.randn(1, 2, 16, 48), None if embedding is None else torch.randn(1, embedding))
     assert y.abs().max() == 0
     blocks = [part for part in net.modules() if isinstance(part, ResidualBlock)]
@@ -57,7 +59,7 @@ def test_an_untrained_network_gives_zero(embedding):
 
 
 def test_grids_where_there_is_attention():
-    net = trained(UNet2d(1, 1, width=4))
+    net = trained(AttentionUNet(1, 1, width=4))
     seen = []
     for part in net.modules():
         if isinstance(part, Attention):
@@ -73,7 +75,7 @@ def test_grids_where_there_is_attention():
 
 
 def test_every_skip_counts():
-    net = trained(UNet2d(1, 1, width=4, multiples=(1, 2), blocks=1, attention=()))
+    net = trained(AttentionUNet(1, 1, width=4, multiples=(1, 2), blocks=1, attention=()))
     x = torch.randn(1, 1, 8, 12)
     with torch.inference_mode():
         whole = net(x)
@@ -126,7 +128,7 @@ def test_attention_is_the_mean_that_similarity_weighs(head, seed):
 
 
 def test_what_flows_stays_channels_last():
-    net = channels_last(trained(UNet2d(2, 1, width=4)))
+    net = channels_last(trained(AttentionUNet(2, 1, width=4)))
     strides = []
     for part in net.modules():
         if isinstance(part, ResidualBlock | Attention):
@@ -154,7 +156,7 @@ def test_a_vector_scales_and_shifts_after_the_second_norm(norm):
 
 
 def test_each_image_is_conditioned_by_its_own_vector():
-    net = trained(UNet2d(1, 1, width=4, multiples=(1, 2), attention=(), norm="group", embedding=3))
+    net = trained(AttentionUNet(1, 1, width=4, multiples=(1, 2), attention=(), norm="group", embedding=3))
     x, e = torch.randn(2, 1, 4, 6), torch.randn(2, 3)
     with torch.inference_mode():
         both = net(x, e)
@@ -165,42 +167,42 @@ def test_each_image_is_conditioned_by_its_own_vector():
 @pytest.mark.parametrize("norm", NORMS)
 def test_engine_computes_what_the_network_does(norm):
     x = torch.randn(2, 2, 32, 48)
-    same(trained(UNet2d(2, 1, width=8, norm=norm), x), x)
+    same(trained(AttentionUNet(2, 1, width=8, norm=norm), x), x)
 
 
 def test_engine_in_bfloat16_is_near():
     x = torch.randn(2, 2, 32, 48)
-    same(trained(UNet2d(2, 1, width=16), x), x, 0.03, torch.bfloat16)
+    same(trained(AttentionUNet(2, 1, width=16), x), x, 0.03, torch.bfloat16)
 
 
 def test_openvino_runs_it_on_any_grid():
     pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'anomri[openvino]'")
     x = torch.randn(2, 2, 16, 48)
-    net = trained(UNet2d(2, 1, width=4), x)
+    net = trained(AttentionUNet(2, 1, width=4), x)
     with torch.inference_mode():
         torch.testing.assert_close(engine(net, CPU, torch.float32, "openvino")(x), net(x), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_it_overfits(norm):
-    net = UNet2d(1, 1, width=4, multiples=(1, 2), blocks=1, dropout=0.0, attention=(2,), norm=norm)
+    net = AttentionUNet(1, 1, width=4, multiples=(1, 2), blocks=1, dropout=0.0, attention=(2,), norm=norm)
     assert overfit(net, torch.randn(2, 1, 8, 12), torch.randn(2, 1, 8, 12)) < 0.1
 
 
 def test_it_says_what_does_not_fit():
-    net = UNet2d(1, 1, width=2)
+    net = AttentionUNet(1, 1, width=2)
     with pytest.raises(BadInput, match=r"16 voxels are one.*grid \(32, 24\).*multiples of 16"):
         net(torch.zeros(1, 1, 32, 24))
     with pytest.raises(BadCall, match=r"takes none.*\(1, 4\) was given"):
         net(torch.zeros(1, 1, 16, 32), torch.zeros(1, 4))
     with pytest.raises(BadCall, match=r"takes vectors of 4.*none was given"):
-        UNet2d(1, 1, width=2, embedding=4)(torch.zeros(1, 1, 16, 32))
+        AttentionUNet(1, 1, width=2, embedding=4)(torch.zeros(1, 1, 16, 32))
     with pytest.raises(BadCall, match=r"unknown norm 'layer'; known: batch, group"):
-        UNet2d(norm="layer")
+        AttentionUNet(norm="layer")
     with pytest.raises(BadCall, match=r"heads of 5 channels do not divide the 4 "):
-        UNet2d(width=2, head=5)
+        AttentionUNet(width=2, head=5)
     with pytest.raises(BadCall, match=r"attention \(32, 16, 8\).*1 to 16 times coarser"):
-        UNet2d(width=2, attention=(32, 16, 8))
+        AttentionUNet(width=2, attention=(32, 16, 8))
     divisible(torch.zeros(1, 1, 4, 6, 8), 2)
     with pytest.raises(BadInput, match=r"\(4, 6, 9\)"):
         divisible(torch.zeros(1, 1, 4, 6, 9), 2)

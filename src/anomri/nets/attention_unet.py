@@ -1,6 +1,5 @@
-"""The 2D UNet of IterMask2, which diffusion models use too (Dhariwal and Nichol 2021): residual blocks, attention where the grid is
-coarse, blocks that halve and double the grid, and a last convolution that starts at zero, so that an untrained network gives 0.
-With an axis more, the same of volumes.
+"""The UNet of IterMask2, which diffusion models use too (Dhariwal and Nichol 2021), of slices or volumes: residual blocks, attention where
+the grid is coarse, blocks that halve and double the grid, and a last convolution that starts at zero, so that an untrained network gives 0.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ class ResidualBlock(nn.Module):
         return y
 
 
-class UNet2d(nn.Module):
+class AttentionUNet(nn.Module):
     """`(B, c_in, I, J)` to `(B, c_out, I, J)`, or volumes with `axes=3`; edges are multiples of 2^(levels - 1), 16 as published.
 
     Parameters
@@ -128,7 +127,7 @@ class UNet2d(nn.Module):
     axes : 2 for slices, 3 for volumes
 
     The defaults are IterMask2's, 5.9 M parameters (without the time embedding that its code makes and does not use). pDDPM's as
-    published in code is `UNet2d(1, 1, 128, (1, 2, 2), 3, 0.0, (), "group", 512, 64)`; its paper (chapter 8.2 of Behrendt's thesis,
+    published in code is `AttentionUNet(1, 1, 128, (1, 2, 2), 3, 0.0, (), "group", 512, 64)`; its paper (chapter 8.2 of Behrendt's thesis,
     section 4.2) has channels 128, 128, 256.
     Raises `BadCall` for an unknown norm, heads that do not divide the channels, or vectors given to a network without; `BadInput`
     for edges that do not halve so often.
