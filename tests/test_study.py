@@ -272,6 +272,21 @@ def test_entrants_that_share_weights_are_fitted_once(data, tmp_path, monkeypatch
     assert len(fits) == 1
 
 
+def test_a_training_begins_with_the_weights_of_another_which_is_fitted_first(data, tmp_path, monkeypatch):
+    seen: list[Any] = []
+    learn, begin = Brightness.learn, Brightness.begin_with
+    monkeypatch.setattr(Brightness, "learn", lambda self, *a: seen.append((self.cut, a[-1].warm)) or learn(self, *a))
+    monkeypatch.setattr(Brightness, "begin_with", lambda self, o: seen.append(o.cut) or begin(self, o))
+    entrants = {"Later": replace(BRIGHT, arguments={"cut": 3.0}, start="First"), "First": BRIGHT}
+    for only in (["Later"], []):
+        study.run(tiny(entrants=entrants), tmp_path, places={"TINY": str(data)}, limit=1, only=only)
+        assert seen == [(2.0, False), 2.0, (3.0, True)], "both are there the second time"
+    # What it begins with is part of what was asked for: from random weights it is another training.
+    entrants["Later"] = replace(entrants["Later"], start=None)
+    study.run(tiny(entrants=entrants), tmp_path, places={"TINY": str(data)}, limit=1)
+    assert seen[3:] == [(3.0, False)]
+
+
 def test_then_calibrate_and_set(data, tmp_path):
     opened = []
 
@@ -345,6 +360,15 @@ def test_results_hold_no_place_of_the_machine(data, tmp_path):
         ({"cases": [PLAIN, replace(BALL, threshold_from="x")]}, r"case in study 'tiny': 'x'"),
         ({"cases": [replace(PLAIN, only=("Dark",))]}, r"entrant in study 'tiny': 'Dark'"),
         ({"entrants": {"Bright": replace(BRIGHT, shares="Dark")}}, r"entrant in study 'tiny': 'Dark'"),
+        ({"entrants": {"Bright": replace(BRIGHT, start="Dark")}}, r"entrant in study 'tiny': 'Dark'"),
+        (
+            {"entrants": {"Bright": replace(BRIGHT, start="Bright")}},
+            "the training of 'Bright' begins with its own weights",
+        ),
+        (
+            {"entrants": {"Bright": replace(BRIGHT, start="B"), "B": replace(BRIGHT, start="Bright")}},
+            "the training of 'Bright' begins with its own weights",
+        ),
         ({"entrants": {"Bright": replace(BRIGHT, fit="x")}}, r"source in study 'tiny': 'x'"),
         (
             {"entrants": {"Bright": replace(BRIGHT, pipeline="x")}},

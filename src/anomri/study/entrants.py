@@ -57,23 +57,10 @@ def make_ready(
     say: Callable[[str], None],
 ) -> Ready | None:
     """An entrant's method, loaded or fitted; None, and a remark, where that cannot be."""
-    entrant, origin, chosen = study.entrants[name], study.weights_of(name), _model(study, name, models)
-    learned = study.entrants[origin]
+    entrant = study.entrants[name]
     try:
-
-        def opened(source: str | Sequence[str]) -> Cohort:
-            parts = {name: study.sources[name].open(places) for name in named(source)}
-            if not parts:
-                raise BadInput("it names no source; name one or several")
-            whole = Cohort.joined(parts) if len(parts) > 1 else next(iter(parts.values()))
-            return whole.map(*method.pipeline())
-
-        if chosen is not None:
-            method = methods.load(chosen)
-        else:
-            method = methods.make(learned.method, **learned.arguments)
-            method.preset, method.preset_arguments = learned.pipeline, dict(learned.preset)
-            method = _fitted(origin, learned, method, opened, out, study.seed, device, say)
+        method = _weights(study, name, out, places, models, device, say)
+        opened = _opener(study, places, method)
         method.device, method.precision = device, precision
         for attribute, value in entrant.set.items():
             if not hasattr(method, attribute):
@@ -104,10 +91,44 @@ def make_ready(
     return Ready(name, method, steps, entrant.score, files.plain(about))
 
 
+def _opener(study: Study, places: Mapping[str, str], method: Method) -> Callable[[str | Sequence[str]], Cohort]:
+    """What opens a study's sources, preprocessed for a method."""
+
+    def opened(source: str | Sequence[str]) -> Cohort:
+        parts = {name: study.sources[name].open(places) for name in named(source)}
+        if not parts:
+            raise BadInput("it names no source; name one or several")
+        whole = Cohort.joined(parts) if len(parts) > 1 else next(iter(parts.values()))
+        return whole.map(*method.pipeline())
+
+    return opened
+
+
+def _weights(
+    study: Study,
+    name: str,
+    out: Path,
+    places: Mapping[str, str],
+    models: Mapping[str, str],
+    device: str,
+    say: Callable[[str], None],
+) -> Method:
+    """An entrant's method, loaded or fitted; what its training begins with is loaded or fitted first."""
+    origin, chosen = study.weights_of(name), _model(study, name, models)
+    if chosen is not None:
+        return methods.load(chosen)
+    learned = study.entrants[origin]
+    method = methods.make(learned.method, **learned.arguments)
+    method.preset, method.preset_arguments = learned.pipeline, dict(learned.preset)
+    start = _weights(study, learned.start, out, places, models, device, say) if learned.start else None
+    return _fitted(origin, learned, method, start, _opener(study, places, method), out, study.seed, device, say)
+
+
 def _fitted(
     name: str,
     entrant: Entrant,
     method: Method,
+    start: Method | None,
     opened: Callable[[str | Sequence[str]], Cohort],
     out: Path,
     seed: int,
@@ -131,6 +152,7 @@ def _fitted(
         "arguments": method.learning,
         "pipeline": method.preset, "preset": method.preset_arguments, "seed": seed, "healthy": healthy.digest(),
         "validation": validation.digest() if validation else None, **({"half": True} if entrant.half else {}),
+        **({"start": start.weights_sha256 or weights_hash(start)} if start else {}),
     })  # fmt: skip
     if (folder / "asked.json").is_file() and _told(folder / "asked.json", method) == asked:
         kept = methods.load(folder)
@@ -148,7 +170,9 @@ def _fitted(
     say(f"Fitting {name} on {len(healthy)} scans of {' and '.join(named(entrant.fit))}; a run that is stopped goes on")
     # A checkpoint does not say how its scans were preprocessed.
     training = folder / f"training-{hashed(asked)[:12]}"
-    method.fit(healthy, validation=validation, seed=seed, job=Job(training, device=device))
+    if start is not None:
+        method.begin_with(start)
+    method.fit(healthy, validation=validation, seed=seed, job=Job(training, device=device, warm=start is not None))
     method.data = {**method.data, "left_out": sorted(wrong)}
     method.save(folder, half=entrant.half)
     files.write_json(folder / "asked.json", asked)

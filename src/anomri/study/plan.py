@@ -100,6 +100,7 @@ class Entrant:
     preset : arguments of its preprocessing, where it is fitted
     pipeline : name of the preset of its preprocessing, where it is fitted; "none" for scans that are preprocessed already. A model that
         is given brings its own
+    start : name of an entrant with the weights that its training begins with, instead of random ones; that one is fitted first
     half : keep its weights as bfloat16, half the size, as those of the package are
     calibrate : name of a source of healthy scans that sets its threshold and places its scores; never test scans
     set : attributes that are set on the loaded method, such as `gamma_mask`
@@ -115,6 +116,7 @@ class Entrant:
     validate: str | Sequence[str] | None = None
     preset: Mapping[str, Any] = field(default_factory=dict)
     pipeline: str = "itermask3d"
+    start: str | None = None
     half: bool = False
     calibrate: str | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
@@ -260,7 +262,7 @@ class Study:
             ("case", [n for p in self.plots for n in p.cases or ()], cases),
             ("entrant", [n for c in self.cases for n in c.only or ()], self.entrants),
             ("entrant", [n for p in self.plots for n in p.entrants or ()], self.entrants),
-            ("entrant", [e.shares for e in self.entrants.values() if e.shares], self.entrants),
+            ("entrant", [n for e in self.entrants.values() for n in (e.shares, e.start) if n], self.entrants),
             (
                 "entrant",
                 [n for t in self.tables for n in (*(t.entrants or ()), *filter(None, [t.reference]))],
@@ -270,8 +272,16 @@ class Study:
             for name in names:
                 if name not in known:
                     raise unknown(f"{kind} in study '{self.name}':", str(name), known)
-        for entrant in self.entrants.values():
+        for name, entrant in self.entrants.items():
             steps_of(entrant.pipeline, entrant.preset)
+            before, earlier = [name], entrant.start
+            while earlier is not None:
+                if earlier in before:
+                    raise BadCall(
+                        f"study '{self.name}': the training of '{name}' begins with its own weights; name another 'start'"
+                    )
+                before.append(earlier)
+                earlier = self.entrants[self.weights_of(earlier)].start
         for case in self.cases:
             for name in {"entrant", "case", "scan", "subject", "status", "message", "score", *SIZES} & set(case.facts):
                 raise BadCall(f"case '{case.name}' has a fact '{name}', which is a column of every row; rename it")
