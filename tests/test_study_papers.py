@@ -364,8 +364,10 @@ def test_labelled_scans_are_for_validation_or_for_the_test():
 def test_a_table_of_the_thesis_fits_together():
     entrants, cases = thesis_entrants(MODELS, {"more": "plain"}), thesis_cases(MODELS)
     fits_together(entrants, {**ixi_to_fit(), **labelled(LABELLED, "test")}, cases)
+    method, arguments = MODELS["plain"]
     assert entrants["plain, T2w"] == Entrant(
-        *MODELS["plain"],
+        method,
+        {**arguments, "cleaning": "behrendt"},
         fit="IXI T2w, to fit",
         validate="IXI T2w, to validate",
         calibrate="IXI T2w, to validate",
@@ -373,6 +375,9 @@ def test_a_table_of_the_thesis_fits_together():
     )
     assert (entrants["more, T1w"].shares, entrants["more, T1w"].calibrate) == ("plain, T1w", "IXI T1w, to validate")
     assert {entrant.calibrate for entrant in thesis_entrants(MODELS, {}, calibrate=False).values()} == {None}
+    own = {"said": (method, {"cleaning": "median"}), "not said": (method, {})}
+    made = thesis_entrants(own, {}, cleaning="none")
+    assert [made[f"{line}, T1w"].arguments["cleaning"] for line in own] == ["median", "none"]
     assert [case.name for case in cases] == [f"{data}: {model}" for data in LABELLED for model in MODELS]
     assert cases[-1] == Case(
         "WMH (T1): other", "WMH (T1), test", facts={"data": "WMH (T1)", "model": "other"}, only=["other, T1w"]
@@ -380,11 +385,12 @@ def test_a_table_of_the_thesis_fits_together():
 
 
 def test_erasing_is_told_by_the_name_of_a_line():
-    assert erasing("2D-None") == ("vae", {"dims": 2, "lr": 1e-3, "batch": 32})
-    assert erasing("3D-None") == ("vae", {"dims": 3, "lr": 1e-3, "batch": 32})
+    alike = {"lr": 1e-3, "batch": 32, "cleaning": "median+erosion"}
+    assert erasing("2D-None") == ("vae", {"dims": 2, **alike})
+    assert erasing("3D-None") == ("vae", {"dims": 3, **alike})
     method, arguments = erasing("2D-Multi-Patch-0")
     assert method == "spatial_erasing"
-    assert arguments == {"dims": 2, "erase": "multi", "fill": "zero", "lr": 1e-3, "batch": 32}
+    assert arguments == {"dims": 2, "erase": "multi", "fill": "zero", **alike}
     assert erasing("3D-Cube-n")[1]["fill"] == "noise"
     with pytest.raises(KeyError):
         erasing("3D-Cube-x")
