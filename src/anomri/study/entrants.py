@@ -58,8 +58,20 @@ def make_ready(
 ) -> Ready | None:
     """An entrant's method, loaded or fitted; None, and a remark, where that cannot be."""
     entrant = study.entrants[name]
+
+    def weights(of: str) -> Method:
+        """Loaded or fitted; what its training begins with is loaded or fitted first."""
+        origin, chosen = study.weights_of(of), _model(study, of, models)
+        if chosen is not None:
+            return methods.load(chosen)
+        learned = study.entrants[origin]
+        made = methods.make(learned.method, **learned.arguments)
+        made.preset, made.preset_arguments = learned.pipeline, dict(learned.preset)
+        start = weights(learned.start) if learned.start else None
+        return _fitted(origin, learned, made, start, _opener(study, places, made), out, study.seed, device, say)
+
     try:
-        method = _weights(study, name, out, places, models, device, say)
+        method = weights(name)
         opened = _opener(study, places, method)
         method.device, method.precision = device, precision
         for attribute, value in entrant.set.items():
@@ -102,26 +114,6 @@ def _opener(study: Study, places: Mapping[str, str], method: Method) -> Callable
         return whole.map(*method.pipeline())
 
     return opened
-
-
-def _weights(
-    study: Study,
-    name: str,
-    out: Path,
-    places: Mapping[str, str],
-    models: Mapping[str, str],
-    device: str,
-    say: Callable[[str], None],
-) -> Method:
-    """An entrant's method, loaded or fitted; what its training begins with is loaded or fitted first."""
-    origin, chosen = study.weights_of(name), _model(study, name, models)
-    if chosen is not None:
-        return methods.load(chosen)
-    learned = study.entrants[origin]
-    method = methods.make(learned.method, **learned.arguments)
-    method.preset, method.preset_arguments = learned.pipeline, dict(learned.preset)
-    start = _weights(study, learned.start, out, places, models, device, say) if learned.start else None
-    return _fitted(origin, learned, method, start, _opener(study, places, method), out, study.seed, device, say)
 
 
 def _fitted(
