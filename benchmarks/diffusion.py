@@ -12,6 +12,7 @@ reconstructions, take beside the network.
 from __future__ import annotations
 
 import copy
+import sys
 import time
 from typing import Any
 
@@ -45,7 +46,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "anoddpm": {},
     "pddpm": {},
     "cddpm": {"t_test": (250, 500, 750)},
-    "autoddpm": {"ddim_steps": 5, "inpaint_steps": 2, "resamples": 2},
+    "autoddpm": {"sampler": "ddim", "ddim_steps": 5, "inpaint_steps": 2, "resamples": 2},
     "latent_ddpm": {"t_every": 40, "inpaint_steps": 5, "autoencoder_width": 16, "autoencoder_steps": 60},
 }
 
@@ -179,6 +180,7 @@ def goals(steps: int = 60, turns: int = 3) -> list[Goal]:
         found += timed(method, x, brain, name, turns)
         if name == "anoddpm":
             found += beside(method, x, brain, turns)
+        print(f"{name}: done, {len(found)} goals so far", file=sys.stderr, flush=True)
     return found
 
 
