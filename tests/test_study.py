@@ -287,6 +287,16 @@ def test_a_training_begins_with_the_weights_of_another_which_is_fitted_first(dat
     assert seen[3:] == [(3.0, False)]
 
 
+def test_a_source_that_is_named_twice_counts_twice(data, tmp_path, monkeypatch):
+    seen: list[list[str]] = []
+    learn = Brightness.learn
+    monkeypatch.setattr(Brightness, "learn", lambda self, *a: seen.append(list(a[0].ids)) or learn(self, *a))
+    once, twice = (replace(BRIGHT, fit=fit) for fit in ("healthy", ["healthy", "healthy"]))
+    for entrant in (once, twice):
+        study.run(tiny(entrants={"Bright": entrant}), tmp_path, places={"TINY": str(data)}, limit=1)
+    assert seen == [["s0", "s1"], ["healthy: s0", "healthy: s1", "healthy, 2: s0", "healthy, 2: s1"]]
+
+
 def test_then_calibrate_and_set(data, tmp_path):
     opened = []
 

@@ -107,7 +107,12 @@ def _opener(study: Study, places: Mapping[str, str], method: Method) -> Callable
     """What opens a study's sources, preprocessed for a method."""
 
     def opened(source: str | Sequence[str]) -> Cohort:
-        parts = {name: study.sources[name].open(places) for name in named(source)}
+        names = named(source)
+        again = {at: names[:at].count(name) for at, name in enumerate(names)}
+        parts = {
+            f"{name}, {again[at] + 1}" if again[at] else name: study.sources[name].open(places)
+            for at, name in enumerate(names)
+        }
         if not parts:
             raise BadInput("it names no source; name one or several")
         whole = Cohort.joined(parts) if len(parts) > 1 else next(iter(parts.values()))

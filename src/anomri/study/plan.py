@@ -96,7 +96,8 @@ class Entrant:
     model : a shipped model or a model folder; None where it is fitted
     shares : name of the entrant whose weights it takes; then that one's `method`, `arguments`, `model`, `fit`, `validate`, `preset` and
         `pipeline` are what is loaded or fitted, once for both
-    fit, validate : names of sources to fit and to pick the best weights on; of several, all scans together
+    fit, validate : names of sources to fit and to pick the best weights on; of several, all scans together, and those of a source that is
+        named more than once as often
     preset : arguments of its preprocessing, where it is fitted
     pipeline : name of the preset of its preprocessing, where it is fitted; "none" for scans that are preprocessed already. A model that
         is given brings its own
