@@ -2,7 +2,7 @@
 
 Reproduces
     In the small, on T1w and with pasted lesions instead of gliomas: IterMask3D v2, Table 5, 3D part. The arms differ in nothing
-    but what the table names: the same scans, seed, network and 1,500 steps of batch 2 (the shipped weights took 6,400).
+    but what the table names: the same scans, seed, network and 1,500 steps of batch 2 (the shipped ones took 11,600).
 
 Data
     $HEALTHY_T1     OpenNeuro ds002748 (58 skull-stripped T1w; CC0), BIDS: https://openneuro.org/datasets/ds002748
